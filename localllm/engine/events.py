@@ -1,0 +1,84 @@
+"""What the engine says: typed records, in the order things happen to one request."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+FinishReason = Literal["stop", "length", "cancelled", "error"]
+StopCause = Literal["", "eos", "stop_string", "grammar", "max_tokens", "context_full"]
+
+
+class TokenLogprob(msgspec.Struct, frozen=True):
+    """One candidate at one position. The logprob is the natural log of the model's own probability, before sampling."""
+
+    token: int
+    piece: bytes
+    logprob: float
+
+
+class Usage(msgspec.Struct, frozen=True, kw_only=True):
+    """Counts of tokens."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    cached_tokens: int
+    """Prompt tokens that were not computed again."""
+
+
+class Timings(msgspec.Struct, frozen=True, kw_only=True):
+    """Seconds, and tokens a second; 0.0 where nothing was measured."""
+
+    queue_s: float
+    ttft_s: float
+    """From submission to the first token."""
+    prefill_s: float
+    decode_s: float
+    prefill_tok_s: float
+    decode_tok_s: float
+    n_preemptions: int = 0
+
+
+class ErrorInfo(msgspec.Struct, frozen=True):
+    """An error as a value, so that it can cross a process boundary."""
+
+    kind: str
+    """The class's name in localllm.errors."""
+    message: str
+    hint: str | None = None
+
+
+class PrefillProgress(msgspec.Struct, frozen=True, tag="prefill"):
+    """Some of the prompt is in the cache now."""
+
+    request_id: int
+    n_done: int
+    """Prompt tokens in the cache, the reused ones included."""
+    n_total: int
+    n_cached: int
+
+
+class TokenEvent(msgspec.Struct, frozen=True, tag="token"):
+    """One token was chosen."""
+
+    request_id: int
+    token: int
+    piece: bytes
+    """Its bytes; may be a part of a UTF-8 character. Empty for control tokens."""
+    logprob: float | None = None
+    top_logprobs: tuple[TokenLogprob, ...] = ()
+
+
+class FinishEvent(msgspec.Struct, frozen=True, tag="finish"):
+    """The last event of every request."""
+
+    request_id: int
+    reason: FinishReason
+    usage: Usage
+    timings: Timings
+    cause: StopCause = ""
+    error: ErrorInfo | None = None
+
+
+Event = PrefillProgress | TokenEvent | FinishEvent

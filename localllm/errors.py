@@ -1,0 +1,96 @@
+"""Every error this project raises on purpose.
+
+    LocalLLMError
+    ├── ModelError                 a model file, and what is wrong with it
+    │   ├── ModelNotFound          no such name or path
+    │   ├── InvalidModelFile       not a GGUF file, or a damaged one
+    │   ├── UnsupportedModel       a sound file that the installed llama.cpp cannot run
+    │   └── ModelLoadFailed        llama.cpp refused it, with llama.cpp's own reason
+    ├── NotEnoughMemory            nothing that was asked for fits this machine
+    ├── RequestError               the caller asked for something that cannot be done
+    │   ├── ContextLengthExceeded  the prompt is longer than the context
+    │   ├── InvalidGrammar         a grammar or JSON schema that cannot be honoured
+    │   └── TemplateError          the chat template failed, or tried something it may not
+    └── EngineError                the engine itself
+        ├── EngineClosed           it was shut down
+        ├── DecodeFailed           llama.cpp failed to evaluate a batch
+        └── WorkerCrashed          the worker process ended
+
+A message says what, measured against allowed; the hint says what to do next. Exit codes, HTTP statuses and notices
+are each derived from these classes in one table at the edge that needs them.
+"""
+
+from __future__ import annotations
+
+
+class LocalLLMError(Exception):
+    """The root of the tree.
+
+    Args:
+        message: one line: what happened, measured against what is allowed.
+        hint: one line: what to do next.
+    """
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return self.message
+
+
+class ModelError(LocalLLMError):
+    """Something about a model file."""
+
+
+class ModelNotFound(ModelError):
+    """No model has this name, and no file this path."""
+
+
+class InvalidModelFile(ModelError):
+    """The file is not a GGUF file, or is damaged."""
+
+
+class UnsupportedModel(ModelError):
+    """The file is sound, but the installed llama.cpp cannot run it."""
+
+
+class ModelLoadFailed(ModelError):
+    """llama.cpp refused to load the file."""
+
+
+class NotEnoughMemory(LocalLLMError):
+    """Nothing that was asked for fits in this machine's memory."""
+
+
+class RequestError(LocalLLMError):
+    """The caller asked for something that cannot be done."""
+
+
+class ContextLengthExceeded(RequestError):
+    """The prompt is longer than the context."""
+
+
+class InvalidGrammar(RequestError):
+    """A grammar or JSON schema that cannot be parsed or honoured."""
+
+
+class TemplateError(RequestError):
+    """The chat template failed, ran too long, or tried something the sandbox forbids."""
+
+
+class EngineError(LocalLLMError):
+    """The engine failed."""
+
+
+class EngineClosed(EngineError):
+    """The engine was shut down."""
+
+
+class DecodeFailed(EngineError):
+    """llama.cpp failed to evaluate a batch."""
+
+
+class WorkerCrashed(EngineError):
+    """The worker process ended while it was needed."""

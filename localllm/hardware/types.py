@@ -1,0 +1,66 @@
+"""The values that the planner takes and gives."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+DeviceKind = Literal["cpu", "gpu", "igpu", "accel"]
+
+
+@dataclass(frozen=True)
+class Device:
+    """One device that ggml can compute on, and its memory in bytes."""
+
+    name: str
+    description: str
+    kind: DeviceKind
+    memory_total_bytes: int
+    memory_free_bytes: int
+
+
+@dataclass(frozen=True)
+class LoadOptions:
+    """What the caller asked for; None means: choose."""
+
+    n_ctx: int | None = None
+    gpu_layers: int | Literal["auto", "all"] = "auto"
+    n_slots: int = 4
+    n_threads: int | None = None
+    kv_type_k: str = "f16"
+    kv_type_v: str = "f16"
+    n_batch: int = 2048
+    n_ubatch: int = 512
+
+
+@dataclass(frozen=True)
+class MemoryEstimate:
+    """Predicted bytes of a plan, all devices together."""
+
+    weights_bytes: int
+    kv_bytes: int
+    compute_bytes: int
+
+    @property
+    def total_bytes(self) -> int:
+        return self.weights_bytes + self.kv_bytes + self.compute_bytes
+
+
+@dataclass(frozen=True)
+class LoadPlan:
+    """Everything needed to load a model and make a context; every field is decided."""
+
+    path: str
+    n_ctx: int
+    """Cells in the one pool that all slots share."""
+    n_slots: int
+    n_gpu_layers: int
+    kv_type_k: str
+    kv_type_v: str
+    n_batch: int
+    n_ubatch: int
+    n_threads: int
+    estimate: MemoryEstimate
+    devices: tuple[Device, ...] = field(default=())
+    notes: tuple[str, ...] = ()
+    """What was reduced and why, a line each, for the user."""

@@ -1,0 +1,101 @@
+"""A loaded model behind one interface, whether it lives in this process or in a worker process of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+import msgspec
+
+from localllm.engine.events import Event
+from localllm.engine.request import GenerationRequest
+
+Sink = Callable[[Event], None]
+"""Called with every event of a request, in order, on a thread of the backend's; must not block."""
+
+
+class GrammarSpec(msgspec.Struct, frozen=True):
+    """A grammar as text: `kind` is "json_schema", "gbnf", "regex" or "lark"."""
+
+    kind: str
+    text: str
+
+
+class TextControls(msgspec.Struct, frozen=True, kw_only=True):
+    """What steers a generation by its text."""
+
+    stop: tuple[str, ...] = ()
+    grammar: GrammarSpec | None = None
+
+
+class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """What a front end needs to know of a loaded model."""
+
+    path: str
+    name: str
+    description: str
+    """llama.cpp's own words, such as "llama 135M Q4_1"."""
+    architecture: str
+    n_params: int
+    size_bytes: int
+    n_vocab: int
+    n_ctx: int
+    n_ctx_train: int
+    n_slots: int
+    n_gpu_layers: int
+    kv_type_k: str
+    kv_type_v: str
+    chat_template: str | None
+    bos_text: str
+    eos_text: str
+    add_bos: bool
+    load_s: float
+
+
+class EngineStats(msgspec.Struct, frozen=True, kw_only=True):
+    """A snapshot of the engine; counts of now, and totals since the load."""
+
+    n_running: int
+    n_waiting: int
+    n_cells: int
+    n_cells_used: int
+    n_cells_idle: int
+    """Used cells that only the prefix cache holds."""
+    n_cached_prefixes: int
+    host_cache_bytes: int
+    n_sequence_ids_used: int
+    n_samplers: int
+    n_requests: int
+    n_finished: int
+    n_cancelled: int
+    n_preemptions: int
+    n_steps: int
+    n_tokens_decoded: int
+    n_tokens_prefilled: int
+    n_tokens_cached: int
+
+
+class Backend(Protocol):
+    """What `localllm.LLM`, the command line and the server talk to. All methods may be called from any thread."""
+
+    @property
+    def info(self) -> ModelInfo: ...
+
+    def tokenize(self, text: str, *, add_special: bool, parse_special: bool) -> list[int]:
+        """Return the token ids of `text`; with `parse_special`, text like "<|im_end|>" becomes its control token."""
+
+    def submit(self, request: GenerationRequest, controls: TextControls, sink: Sink) -> int:
+        """Queue a request and return its id. Every submitted request ends in exactly one FinishEvent.
+
+        Raises:
+            RequestError: the request cannot be done (too long, bad grammar, bad values).
+            EngineClosed, WorkerCrashed: there is no engine to do it.
+        """
+
+    def cancel(self, request_id: int) -> None:
+        """Ask for the request to end with the reason "cancelled"; unknown and ended ids are ignored."""
+
+    def stats(self) -> EngineStats: ...
+
+    def close(self) -> None:
+        """End all requests and give all memory back. Closing twice is harmless."""
