@@ -121,6 +121,7 @@ class Engine:
         *,
         constraint: TokenConstraint | None = None,
         stop: StopCondition | None = None,
+        request_id: int | None = None,
     ) -> int:
         """Queue a request and return its id. It ends in exactly one FinishEvent.
 
@@ -129,6 +130,7 @@ class Engine:
             sink: called with every event, on the engine's thread; must not block.
             constraint: the allowed next tokens.
             stop: when the text so far ends the generation.
+            request_id: for a caller that numbers its requests itself, rising; None lets the engine number them.
 
         Raises:
             ContextLengthExceeded: the prompt leaves no room for an answer.
@@ -136,7 +138,8 @@ class Engine:
             EngineClosed: the engine was closed, or failed.
         """
         self._check(request)
-        sequence = self._make_sequence(request, sink, constraint, stop)
+        number = next(self._ids) if request_id is None else request_id
+        sequence = self._make_sequence(number, request, sink, constraint, stop)
         with self._submit_lock:
             if self._closed.is_set():
                 sequence.close()
@@ -213,6 +216,7 @@ class Engine:
 
     def _make_sequence(
         self,
+        request_id: int,
         request: GenerationRequest,
         sink: Callable[[Event], None],
         constraint: TokenConstraint | None,
@@ -228,7 +232,7 @@ class Engine:
                 request.prompt if n < 0 else request.prompt[len(request.prompt) - min(n, len(request.prompt)) :]
             ):
                 chain.accept(token)
-        return Sequence(next(self._ids), request, sink, chain, constraint, stop, time.perf_counter())
+        return Sequence(request_id, request, sink, chain, constraint, stop, time.perf_counter())
 
     # The engine's thread.
 

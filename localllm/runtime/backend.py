@@ -41,6 +41,9 @@ class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
     size_bytes: int
     n_vocab: int
     n_ctx: int
+    """Tokens that one sequence may have."""
+    n_cells: int
+    """KV cells in the pool that all sequences share."""
     n_ctx_train: int
     n_slots: int
     n_gpu_layers: int
@@ -51,6 +54,8 @@ class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
     eos_text: str
     add_bos: bool
     load_s: float
+    plan_notes: tuple[str, ...] = ()
+    """What the planner reduced and why."""
 
 
 class Backend(Protocol):
