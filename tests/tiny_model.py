@@ -1,9 +1,9 @@
 """A tiny random model, built in code, that llama.cpp loads and decodes in milliseconds.
 
-It knows nothing: its text is noise. What it is good for is everything around the text (scheduling, caching, sampling,
-streaming, the header), since the same seed gives the same bytes, and so the same tokens. Greedy text varies with the
-prompt and does not settle on one token, because every projection keeps the variance of its input (std 1/√fan_in) and
-the output layer then spreads the logits (`logit_std`).
+It knows nothing: its text is noise. What it is good for is everything around the text (scheduling, caching,
+sampling, streaming, the header), since the same seed gives the same bytes, and so the same tokens. Greedy
+text varies with the prompt and does not settle on one token, because every projection keeps the variance of
+its input (std 1/√fan_in) and the output layer then spreads the logits (`logit_std`).
 """
 
 from __future__ import annotations
@@ -34,8 +34,9 @@ MERGES = (
 """Merge rules of the tokenizer, best first: " the", " wor", "ell" and their parts are single tokens."""
 SPECIALS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 CHATML = (
-    "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>\\n' }}"
-    "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
+    "{% for message in messages %}"
+    "{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>\\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
 )
 
 
@@ -78,8 +79,8 @@ def write_tiny_model(
         n_embd: width of the residual stream.
         n_head: query heads.
         n_head_kv: key and value heads; divides `n_head`.
-        head_dim: width of one head, `n_embd / n_head` unless given. The default, 32, is one block of a q8_0 KV
-            cache; llama.cpp shifts quantized keys only where it is a multiple of 64.
+        head_dim: width of one head, `n_embd / n_head` unless given. The default, 32, is one block of a q8_0
+            KV cache; llama.cpp shifts quantized keys only where it is a multiple of 64.
         n_ff: width of the feed-forward layer.
         n_ctx: the context length that the header claims the model was trained on.
         logit_std: standard deviation of the logits over the vocabulary.
