@@ -1,8 +1,8 @@
 """llama.cpp's GBNF grammars, as the Lark grammars that llguidance reads.
 
-llguidance brings a converter, which reads some characters wrongly: escapes of four and eight digits lose their
-leading zeros, `[a&&b]` becomes an intersection, and of two rules of one name the first is dropped. So characters
-are spelled out in forms that mean the same to both before it sees them, and two rules of one name are refused.
+llguidance brings a converter, which reads some characters wrongly: escapes of four and eight digits lose
+their leading zeros, `[a&&b]` becomes an intersection, and of two rules of one name the first is dropped. So
+characters are first spelled in forms that mean the same to both, and two rules of one name are refused.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ _TOKEN = re.compile(
     re.VERBOSE | re.DOTALL,
 )
 _CHARACTER = re.compile(
-    r"""\\(?:x(?P<x>[0-9a-fA-F]{2}) | u(?P<u>[0-9a-fA-F]{4}) | U(?P<U>[0-9a-fA-F]{8}) | (?P<named>["\\\[\]nrt-]))
+    r"""\\(?:x(?P<x>[0-9a-fA-F]{2}) | u(?P<u>[0-9a-fA-F]{4}) | U(?P<U>[0-9a-fA-F]{8})
+        | (?P<named>["\\\[\]nrt-]))
     | (?P<plain>[^\\])""",
     re.VERBOSE | re.DOTALL,
 )

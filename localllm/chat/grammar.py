@@ -1,8 +1,8 @@
 """Grammars over tokens, by llguidance: which tokens may come next, given the text so far.
 
-A control token is never part of what a grammar generates; the tokens that end a turn are allowed exactly where
-the grammar is satisfied. Where llguidance gives up (a grammar too complex, a token that it forbids), generation
-fails: text that merely looks constrained is never let through.
+A control token is never part of what a grammar generates; the tokens that end a turn are allowed exactly
+where the grammar is satisfied. Where llguidance gives up (a grammar too complex, a token that it forbids),
+generation fails: text that merely looks constrained is never let through.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 KINDS = ("json_schema", "json_object", "gbnf", "regex", "lark")
 
 _WHITESPACE = r" |\n{1,2}[ \t]{0,20}"
-"""Between two tokens of JSON at most one of these, as in llama.cpp: small models may not emit blanks for ever."""
+"""At most one of these between two tokens of JSON, as in llama.cpp: small models emit blanks for ever."""
 _N_KEPT_GRAMMARS = 32
 _MAX_REASON_CHARS = 400
 _NEG_INF = np.float32(-np.inf)
@@ -54,11 +54,14 @@ class VocabView(Protocol):
 class GrammarConstraint:
     """One generation's place in a grammar; an `engine.matchers.TokenConstraint`. For one thread at a time."""
 
-    __slots__ = ("_bits", "_bits_address", "_forbidden", "_matcher", "_n_vocab")
+    __slots__ = ("_bits", "_bits_address", "_ends", "_forbidden", "_matcher", "_n_ended", "_n_vocab")
 
-    def __init__(self, matcher: LLMatcher, n_vocab: int) -> None:
+    def __init__(self, matcher: LLMatcher, n_vocab: int, end_tokens: Sequence[int]) -> None:
+        # End tokens are kept from the matcher, which takes them only where more text could follow too.
         self._matcher = matcher
         self._n_vocab = n_vocab
+        self._ends = list(end_tokens)
+        self._n_ended = 0
         words = np.zeros((n_vocab + 31) // 32, dtype=np.uint32)
         self._bits = words.view(np.uint8)
         self._bits_address = words.ctypes.data
@@ -74,25 +77,43 @@ class GrammarConstraint:
         self._check()
         np.invert(self._bits, out=self._forbidden)
         forbidden = np.unpackbits(self._forbidden, count=self._n_vocab, bitorder="little")
+        if self._n_ended:
+            forbidden.fill(1)
+            forbidden[self._ends] = 0
         np.copyto(logits, _NEG_INF, where=forbidden.view(np.bool_))
 
     def allows(self, token: int) -> bool:
         """Whether `token` may come next."""
-        return 0 <= token < self._n_vocab and self._matcher.validate_tokens([token]) == 1
+        if token in self._ends:
+            return self._matcher.is_accepting()
+        return (
+            not self._n_ended and 0 <= token < self._n_vocab and self._matcher.validate_tokens([token]) == 1
+        )
 
     def n_allowed(self, tokens: Sequence[int]) -> int:
         """Return how many of `tokens`, from the first on, may come next one after the other."""
-        return self._matcher.validate_tokens(list(tokens))
+        n_accepted = 0
+        for token in tokens:
+            if not self.allows(token):
+                break
+            self.accept(token)
+            n_accepted += 1
+        self.rollback(n_accepted)
+        return n_accepted
 
     def accept(self, token: int) -> None:
         """Advance by one token, which must be allowed.
 
         Raises:
-            InvalidGrammar: it is not; the constraint is unusable from then on.
+            InvalidGrammar: it is not.
         """
-        if not self._matcher.consume_token(token):
-            self._check()
+        self._check()
+        if not self.allows(token):
             raise InvalidGrammar(f"The grammar does not allow token {token}.", hint="Mask the logits first.")
+        if token in self._ends:
+            self._n_ended += 1
+        elif not self._matcher.consume_token(token):
+            self._check()
 
     def rollback(self, n_tokens: int) -> None:
         """Take back the last `n_tokens` accepted tokens.
@@ -100,14 +121,15 @@ class GrammarConstraint:
         Raises:
             InvalidGrammar: there are not that many.
         """
-        if not self._matcher.rollback(n_tokens):
+        n_ended = min(n_tokens, self._n_ended)
+        self._n_ended -= n_ended
+        if n_tokens > n_ended and not self._matcher.rollback(n_tokens - n_ended):
             self._check()
-            raise InvalidGrammar(f"The grammar cannot go back {n_tokens} tokens.", hint="Start again.")
 
     @property
     def is_complete(self) -> bool:
         """Whether nothing may follow but the end of the turn."""
-        return self._matcher.is_stopped() and not self._matcher.is_error()
+        return (self._n_ended > 0 or self._matcher.is_stopped()) and not self._matcher.is_error()
 
     @property
     def is_accepting(self) -> bool:
@@ -137,7 +159,7 @@ class _Tokens:
         self._single = {piece: token for token, piece in enumerate(self.tokens) if len(piece) == 1}
 
     def __call__(self, text: str | bytes) -> list[int]:
-        """Tokenize; some tokenizers add a space or normalize, and what does not spell `text` is spelled in bytes."""
+        """Tokenize; where the tokenizer adds a space or normalizes, so that it misspells `text`, in bytes."""
         data = text.encode() if isinstance(text, str) else text
         try:
             tokens = self._vocab.tokenize(data.decode())
@@ -165,8 +187,8 @@ class GrammarCompiler:
         """Return a constraint at the beginning of a grammar.
 
         Args:
-            kind: "json_schema", "json_object" (any JSON object; `text` is not read), "gbnf", "regex" or "lark".
-            text: the grammar.
+            kind: "json_schema", "json_object", "gbnf", "regex" or "lark".
+            text: the grammar; not read for "json_object", which is any JSON object.
 
         Raises:
             InvalidGrammar: the grammar cannot be read, or cannot be enforced in full.
@@ -179,7 +201,7 @@ class GrammarCompiler:
             self._compiled.move_to_end((kind, text))
             if len(self._compiled) > _N_KEPT_GRAMMARS:
                 self._compiled.popitem(last=False)
-            return GrammarConstraint(matcher.deep_copy(), self._vocab.n_vocab)
+            return GrammarConstraint(matcher.deep_copy(), self._vocab.n_vocab, self._vocab.end_tokens)
 
     def _compile(self, kind: str, text: str) -> LLMatcher:
         from llguidance import LLMatcher

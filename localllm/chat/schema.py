@@ -12,19 +12,16 @@ MAX_GRAMMAR_CHARS = 1 << 20
 _WITH_SCHEMA = frozenset({"additionalItems", "additionalProperties", "items"})
 _WITH_SCHEMAS = frozenset({"allOf", "anyOf", "items", "oneOf", "prefixItems"})
 _WITH_NAMED_SCHEMAS = frozenset({"$defs", "definitions", "patternProperties", "properties"})
-_ENFORCED = (
-    _WITH_SCHEMA
-    | _WITH_SCHEMAS
-    | _WITH_NAMED_SCHEMAS
-    | frozenset(
-        "$anchor $id $ref $schema const enum exclusiveMaximum exclusiveMinimum format id maxItems maxLength "
-        "maxProperties maximum minItems minLength minProperties minimum multipleOf pattern required type".split()
-    )
-)
-_ANNOTATIONS = frozenset(
-    "$comment contentEncoding contentMediaType contentSchema default deprecated description discriminator example "
-    "examples externalDocs nullable propertyOrdering readOnly strict title writeOnly xml".split()
-)
+_ENFORCED_WORDS = """
+    $anchor $id $ref $schema const enum exclusiveMaximum exclusiveMinimum format id maxItems maxLength
+    maxProperties maximum minItems minLength minProperties minimum multipleOf pattern required type
+"""
+_ANNOTATION_WORDS = """
+    $comment contentEncoding contentMediaType contentSchema default deprecated description discriminator
+    example examples externalDocs nullable propertyOrdering readOnly strict title writeOnly xml
+"""
+_ENFORCED = _WITH_SCHEMA | _WITH_SCHEMAS | _WITH_NAMED_SCHEMAS | frozenset(_ENFORCED_WORDS.split())
+_ANNOTATIONS = frozenset(_ANNOTATION_WORDS.split())
 
 
 def checked_schema(text: str) -> str:
@@ -35,7 +32,9 @@ def checked_schema(text: str) -> str:
     """
     try:
         schema = json.loads(text, parse_constant=_no_constant)
-    except (ValueError, RecursionError) as error:
+    except RecursionError as error:
+        raise InvalidGrammar("The JSON schema is nested too deeply.", hint="Flatten it.") from error
+    except ValueError as error:
         raise InvalidGrammar(f"The JSON schema is not JSON: {error}.", hint="Pass a JSON object.") from error
     if schema is True:
         return "{}"

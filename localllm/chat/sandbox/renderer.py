@@ -102,6 +102,6 @@ def _line(traceback: TracebackType | None, template: jinja2.Template | None) -> 
         return ""
     line = 0
     for frame, python_line in walk_tb(traceback):
-        if frame.f_globals.get("__jinja_template__") is template:
+        if id(frame.f_globals.get("__jinja_template__")) == id(template):
             line = template.get_corresponding_lineno(python_line)
     return f", line {line}" if line else ""
