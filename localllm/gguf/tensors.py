@@ -1,4 +1,4 @@
-"""The table of tensors, checked as llama.cpp checks it: known types, whole blocks, data without gaps or overlaps."""
+"""The table of tensors, checked as llama.cpp checks it: known types, whole blocks, no gaps, no overlaps."""
 
 from __future__ import annotations
 

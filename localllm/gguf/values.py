@@ -1,4 +1,4 @@
-"""The values of a header's metadata: scalars as Python values, arrays as references that are read on demand."""
+"""The values of a header's metadata: scalars as Python values, arrays as references, read on demand."""
 
 from __future__ import annotations
 

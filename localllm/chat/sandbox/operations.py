@@ -155,8 +155,8 @@ def _plain(method: Callable[..., Any]) -> Callable[..., Any]:
 
 _PLAIN_METHODS = (
     "capitalize casefold count endswith find index isalnum isalpha isascii isdecimal isdigit isidentifier "
-    "islower isnumeric isprintable isspace istitle isupper lower partition removeprefix removesuffix startswith "
-    "swapcase title upper"
+    "islower isnumeric isprintable isspace istitle isupper lower partition removeprefix removesuffix "
+    "startswith swapcase title upper"
 )
 
 STR_METHODS: dict[str, Callable[..., Any]] = {
