@@ -14,7 +14,7 @@ _U32 = struct.Struct("<I")
 _U64 = struct.Struct("<Q")
 
 MAX_TEXTS = 4_000_000
-"""Strings in all the arrays of a header. The largest published vocabularies and merges come to about a million."""
+"""Strings in all the arrays of a header. Published vocabularies and merges hold up to about a million."""
 
 
 class Cursor:

@@ -1,10 +1,10 @@
 """Reading and checking a GGUF file's header, before llama.cpp sees the file.
 
-llama.cpp ends the process over some damaged files, and over others loads garbage; here each gives one clear error.
-The data itself is not read, so a file whose weights were overwritten in place is not noticed.
+llama.cpp ends the process over some damaged files, and others it loads as garbage; here each gives one clear
+error. The data itself is not read, so a file whose weights were overwritten in place is not noticed.
 
-Source: `ggml/src/gguf.cpp` and `src/llama-model-loader.cpp` of the pinned llama.cpp. Stricter than these in bounds
-on counts and sizes, which keep the time that a hostile file can take under a second.
+Source: `ggml/src/gguf.cpp` and `src/llama-model-loader.cpp` of the pinned llama.cpp. Stricter than these in
+bounds on counts and sizes, which keep the time that a hostile file can take under a second.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from localllm.gguf.cursor import Cursor
-from localllm.gguf.problems import CONVERT, invalid, printable
+from localllm.gguf.problems import CONVERT, invalid, quoted
 from localllm.gguf.source import MAGIC, mapped
 from localllm.gguf.splits import check_first_part, check_tensor_count, part_paths, split_position
 from localllm.gguf.tensors import TensorInfo, read_tensor_table
@@ -150,11 +150,12 @@ def _join(first: GGUFHeader, others: list[GGUFHeader], count: int) -> GGUFHeader
     for number, part in enumerate(others, start=1):
         position = split_position(part.path, part.metadata, part.metadata_types)
         if position != (number, count):
-            problem = f"says that it is part {position[0] + 1} of {position[1]}; it is named {number + 1} of {count}"
+            said = f"part {position[0] + 1} of {position[1]}"
+            problem = f"says that it is {said}; it is named part {number + 1} of {count}"
             raise invalid(part.path, problem)
         twice = next((tensor.name for tensor in part.tensors if tensor.name in seen), None)
         if twice is not None:
-            raise invalid(part.path, f"tensor {printable(twice)!r} is in an earlier part too")
+            raise invalid(part.path, f"tensor {quoted(twice)} is in an earlier part too")
         seen.update(tensor.name for tensor in part.tensors)
         tensors += [replace(tensor, part=number) for tensor in part.tensors]
     check_tensor_count(first.path, first.metadata, len(tensors))

@@ -1,4 +1,4 @@
-"""Opening a file to read its header: what the operating system refuses, and what is plainly another format."""
+"""Opening a file to read its header: what the system refuses, and what is plainly another format."""
 
 from __future__ import annotations
 

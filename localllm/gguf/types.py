@@ -1,7 +1,7 @@
 """The tensor types of ggml and the file types of llama.cpp, at the pinned version.
 
-Sizes come from `ggml.h` and `ggml-common.h`; a test compares every row with the installed library. Ids that are
-missing (4, 5, 31–33, 36–38) were removed from the format, and llama.cpp refuses them.
+Sizes come from `ggml.h` and `ggml-common.h`; a test compares every row with the installed library. Ids that
+are missing (4, 5, 31–33, 36–38) were removed from the format, and llama.cpp refuses them.
 """
 
 from __future__ import annotations
