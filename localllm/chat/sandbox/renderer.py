@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from traceback import walk_tb
 from types import TracebackType
 from typing import Any
 
@@ -97,11 +98,10 @@ def _reason(error: BaseException) -> str:
 
 def _line(traceback: TracebackType | None, template: jinja2.Template | None) -> str:
     """Return where in the template it happened, as ", line 3", or ""."""
-    line = 0
     if template is None:
         return ""
-    while traceback is not None:
-        if traceback.tb_frame.f_globals.get("__jinja_template__") is template:
-            line = template.get_corresponding_lineno(traceback.tb_lineno)
-        traceback = traceback.tb_next
+    line = 0
+    for frame, python_line in walk_tb(traceback):
+        if id(frame.f_globals.get("__jinja_template__")) == id(template):
+            line = template.get_corresponding_lineno(python_line)
     return f", line {line}" if line else ""
