@@ -216,10 +216,9 @@ def load_settings(
     for name, value in _read_file(file).items():
         values[name] = _checked(name, value, f"{name} in {file}")
         sources[name] = str(file)
-    for variable, text in _read_environment(os.environ if environ is None else environ).items():
-        name = variable.removeprefix(VARIABLE_PREFIX).lower()
-        values[name] = _checked(name, text, variable)
-        sources[name] = variable
+    for name, text in _read_environment(os.environ if environ is None else environ).items():
+        sources[name] = _variable(name)
+        values[name] = _checked(name, text, sources[name])
     for name, value in (flags or {}).items():
         _field_of(name, "flags")
         if value is not None:
@@ -241,27 +240,36 @@ def _checked(name: str, value: object, origin: str) -> object:
 def _field_of(name: str, where: str) -> Field[Any]:
     found = _FIELDS.get(name)
     if found is None:
-        raise _unknown(f"{name!r} in {where}", name, list(_FIELDS))
+        raise _unknown(name, where, str)
     return found
 
 
-def _unknown(what: str, name: str, known: list[str]) -> RequestError:
-    near = get_close_matches(name, known, n=1)
-    guess = f" Did you mean {near[0]}?" if near else ""
-    return RequestError(f"Unknown setting {what}.{guess}", hint=f"The settings are {', '.join(known)}.")
+def _unknown(name: str, where: str, spelt: Callable[[str], str]) -> RequestError:
+    """Return the error for a setting that does not exist; `spelt` writes a name as people write it in `where`."""
+    begun = [known for known in _FIELDS if name and known.startswith(name)]
+    near = begun or get_close_matches(name, _FIELDS, n=1)
+    guess = f" Did you mean {spelt(near[0])}?" if near else ""
+    return RequestError(
+        f"Unknown setting {spelt(name)} in {where}.{guess}",
+        hint=f"The settings are {', '.join(spelt(known) for known in _FIELDS)}.",
+    )
+
+
+def _variable(name: str) -> str:
+    return VARIABLE_PREFIX + name.upper()
 
 
 def _read_environment(environ: Mapping[str, str]) -> dict[str, str]:
-    """Return the variables that are settings, in a fixed order."""
-    known = [VARIABLE_PREFIX + name.upper() for name in _FIELDS]
+    """Return setting to text for the variables that are settings, in a fixed order."""
     found = {}
     for variable in sorted(environ):
         is_ours = variable.startswith(VARIABLE_PREFIX) and variable not in OTHER_VARIABLES
         if not is_ours or variable.startswith("LOCALLLM_TEST_") or not environ[variable]:
             continue
-        if variable not in known:
-            raise _unknown(f"{variable} in the environment", variable, known)
-        found[variable] = environ[variable]
+        name = variable.removeprefix(VARIABLE_PREFIX).lower()
+        if name not in _FIELDS or variable != _variable(name):
+            raise _unknown(name, "the environment", _variable)
+        found[name] = environ[variable]
     return found
 
 
