@@ -245,7 +245,7 @@ def _field_of(name: str, where: str) -> Field[Any]:
 
 
 def _unknown(name: str, where: str, spelt: Callable[[str], str]) -> RequestError:
-    """Return the error for a setting that does not exist; `spelt` writes a name as people write it in `where`."""
+    """Return the error for no such setting; `spelt` writes a name as people write it in `where`."""
     begun = [known for known in _FIELDS if name and known.startswith(name)]
     near = begun or get_close_matches(name, _FIELDS, n=1)
     guess = f" Did you mean {spelt(near[0])}?" if near else ""

