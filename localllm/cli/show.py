@@ -37,7 +37,7 @@ def _json(summary: ModelSummary, with_tensors: bool) -> str:
     fields = asdict(summary)
     if not with_tensors:
         del fields["tensors"]
-    return json.dumps(fields, ensure_ascii=False, allow_nan=False)
+    return json.dumps(fields, allow_nan=False)
 
 
 def _page(summary: ModelSummary, with_tensors: bool) -> Iterator[str]:

@@ -16,7 +16,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from localllm.gguf.cursor import Cursor
-from localllm.gguf.problems import CONVERT, invalid, printable
+from localllm.gguf.problems import CONVERT, invalid, quoted
 from localllm.gguf.source import MAGIC, mapped
 from localllm.gguf.splits import check_first_part, check_tensor_count, part_paths, split_position
 from localllm.gguf.tensors import TensorInfo, read_tensor_table
@@ -155,7 +155,7 @@ def _join(first: GGUFHeader, others: list[GGUFHeader], count: int) -> GGUFHeader
             raise invalid(part.path, problem)
         twice = next((tensor.name for tensor in part.tensors if tensor.name in seen), None)
         if twice is not None:
-            raise invalid(part.path, f"tensor {printable(twice)!r} is in an earlier part too")
+            raise invalid(part.path, f"tensor {quoted(twice)} is in an earlier part too")
         seen.update(tensor.name for tensor in part.tensors)
         tensors += [replace(tensor, part=number) for tensor in part.tensors]
     check_tensor_count(first.path, first.metadata, len(tensors))

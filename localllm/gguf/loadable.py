@@ -8,7 +8,7 @@ Source: `llama_vocab::impl::load` and `llama_model_base::load_hparams` of the pi
 from __future__ import annotations
 
 from localllm.gguf.header import GGUFHeader
-from localllm.gguf.problems import CONVERT, invalid, printable
+from localllm.gguf.problems import CONVERT, invalid, printable, quoted
 from localllm.gguf.shape import ModelShape
 from localllm.gguf.values import ArrayRef
 
@@ -38,7 +38,7 @@ def _check_rope_scaling(header: GGUFHeader) -> None:
     key = f"{header.architecture}.rope.scaling.type"
     value = header.metadata.get(key, "none")
     if isinstance(value, str) and value not in _ROPE_SCALINGS:
-        problem = f"{printable(key)} is {printable(value)!r}; {', '.join(_ROPE_SCALINGS)} are known"
+        problem = f"{printable(key)} is {quoted(value)}; {', '.join(_ROPE_SCALINGS)} are known"
         raise invalid(header.path, problem, CONVERT)
 
 
@@ -63,6 +63,6 @@ def _check_tokens(header: GGUFHeader) -> None:
     for index, text in enumerate(tokens.read_texts()):
         token = text or b"[EMPTY_%d]" % index
         if token in seen:
-            shown = printable(token.decode("utf-8", "replace"))
-            raise invalid(header.path, f"token {index} repeats an earlier one, {shown!r}", CONVERT)
+            shown = quoted(token.decode("utf-8", "replace"))
+            raise invalid(header.path, f"token {index} repeats an earlier one, {shown}", CONVERT)
         seen.add(token)

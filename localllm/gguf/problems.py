@@ -25,6 +25,11 @@ def printable(text: str, limit: int = MAX_SHOWN) -> str:
     return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in cut)
 
 
+def quoted(text: str) -> str:
+    """Return a name from a file, printable and in quotes."""
+    return f"'{printable(text)}'"
+
+
 def invalid(path: Path, problem: str, hint: str = DAMAGED) -> InvalidModelFile:
     """Return the error for a file: its name, what is wrong with it, and what to do next."""
     return InvalidModelFile(f"{printable(path.name, 200)}: {problem}", hint=hint)

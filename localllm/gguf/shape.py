@@ -1,6 +1,6 @@
 """What a model's header says about its size: layers, heads, weights, and the memory that its context takes.
 
-It does not know which machine will run it, nor what llama.cpp's compute buffers take: that is for the planner.
+It does not know which machine will run it, nor what llama.cpp's compute buffers take.
 """
 
 from __future__ import annotations

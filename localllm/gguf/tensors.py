@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 from localllm.gguf.cursor import Cursor
-from localllm.gguf.problems import DAMAGED, TRUNCATED, invalid, printable
+from localllm.gguf.problems import DAMAGED, TRUNCATED, invalid, quoted
 from localllm.gguf.types import GGML_TYPES, GGMLType
 
 MAX_NAME_BYTES = 63
@@ -55,9 +55,9 @@ def read_tensor_table(cursor: Cursor, n_tensors: int, alignment: int) -> tuple[t
     for index in range(n_tensors):
         name = _read_name(cursor, index)
         if name in seen:
-            raise invalid(path, f"tensor {printable(name)!r} appears twice")
+            raise invalid(path, f"tensor {quoted(name)} appears twice")
         seen.add(name)
-        entries.append((name, *_read_entry(cursor, printable(name))))
+        entries.append((name, *_read_entry(cursor, quoted(name))))
     if not entries:
         return (), cursor.pos
     data_offset = _padded(cursor.pos, alignment)
@@ -66,14 +66,12 @@ def read_tensor_table(cursor: Cursor, n_tensors: int, alignment: int) -> tuple[t
     expected = 0
     for name, shape, ggml_type, offset in entries:
         if offset != expected:
-            problem = (
-                f"the data of tensor {printable(name)!r} starts at {offset:,}, where {expected:,} is due"
-            )
+            problem = f"the data of tensor {quoted(name)} starts at {offset:,}, where {expected:,} is due"
             raise invalid(path, problem)
         n_bytes = ggml_type.n_bytes(math.prod(shape))
         end = data_offset + offset + n_bytes
         if end > n_left:
-            problem = f"is truncated: tensor {printable(name)!r} ends at byte {end:,}, the file at {n_left:,}"
+            problem = f"is truncated: tensor {quoted(name)} ends at byte {end:,}, the file at {n_left:,}"
             raise invalid(path, problem, TRUNCATED)
         tensors.append(TensorInfo(name, shape, ggml_type, data_offset + offset, n_bytes))
         expected = _padded(offset + n_bytes, alignment)
@@ -97,27 +95,27 @@ def _read_name(cursor: Cursor, index: int) -> str:
 
 def _read_entry(cursor: Cursor, name: str) -> tuple[tuple[int, ...], GGMLType, int]:
     shape = _read_shape(cursor, name)
-    type_id = cursor.u32(f"the type of tensor {name!r}")
+    type_id = cursor.u32(f"the type of tensor {name}")
     ggml_type = GGML_TYPES.get(type_id)
     if ggml_type is None:
-        raise invalid(cursor.path, f"tensor {name!r} has the unknown type {type_id}", _NEWER)
+        raise invalid(cursor.path, f"tensor {name} has the unknown type {type_id}", _NEWER)
     if shape[0] % ggml_type.block_size:
         problem = (
-            f"tensor {name!r} has rows of {shape[0]:,} weights; "
+            f"tensor {name} has rows of {shape[0]:,} weights; "
             f"{ggml_type.name} demands a multiple of {ggml_type.block_size}"
         )
         raise invalid(cursor.path, problem)
-    return shape, ggml_type, cursor.u64(f"the offset of tensor {name!r}")
+    return shape, ggml_type, cursor.u64(f"the offset of tensor {name}")
 
 
 def _read_shape(cursor: Cursor, name: str) -> tuple[int, ...]:
-    n_dims = cursor.u32(f"the number of dimensions of tensor {name!r}")
+    n_dims = cursor.u32(f"the number of dimensions of tensor {name}")
     if not 1 <= n_dims <= MAX_DIMS:
-        raise invalid(cursor.path, f"tensor {name!r} has {n_dims:,} dimensions; 1 to {MAX_DIMS} are allowed")
-    shape = tuple(cursor.u64(f"the shape of tensor {name!r}") for _ in range(n_dims))
+        raise invalid(cursor.path, f"tensor {name} has {n_dims:,} dimensions; 1 to {MAX_DIMS} are allowed")
+    shape = tuple(cursor.u64(f"the shape of tensor {name}") for _ in range(n_dims))
     if 0 in shape:
-        raise invalid(cursor.path, f"tensor {name!r} has a dimension of 0")
+        raise invalid(cursor.path, f"tensor {name} has a dimension of 0")
     if math.prod(shape) >= 1 << 63:
-        problem = f"tensor {name!r} has {' × '.join(map(str, shape))} weights, more than 64 bits can count"
+        problem = f"tensor {name} has {' × '.join(map(str, shape))} weights, more than 64 bits can count"
         raise invalid(cursor.path, problem, DAMAGED)
     return shape

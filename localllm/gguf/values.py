@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from localllm.gguf.cursor import Cursor
-from localllm.gguf.problems import invalid, printable
+from localllm.gguf.problems import invalid, quoted
 from localllm.gguf.source import read_bytes
 
 TEXT = 8
@@ -102,7 +102,7 @@ def read_metadata(cursor: Cursor, n_pairs: int) -> tuple[dict[str, MetadataValue
     for index in range(n_pairs):
         key = _read_key(cursor, index)
         if key in values:
-            raise invalid(cursor.path, f"metadata key {printable(key)!r} appears twice")
+            raise invalid(cursor.path, f"metadata key {quoted(key)} appears twice")
         values[key], types[key] = _read_value(cursor, key)
     return values, types
 
@@ -119,8 +119,8 @@ def _read_key(cursor: Cursor, index: int) -> str:
 
 
 def _read_value(cursor: Cursor, key: str) -> tuple[MetadataValue, str]:
-    what = f"the value of {printable(key)!r}"
-    type_id = cursor.u32(f"the type of {printable(key)!r}")
+    what = f"the value of {quoted(key)}"
+    type_id = cursor.u32(f"the type of {quoted(key)}")
     if type_id == ARRAY:
         array = _read_array(cursor, what)
         return array, f"arr[{array.element_type}]"
