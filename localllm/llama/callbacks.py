@@ -128,7 +128,6 @@ class EvalCallback:
 
         self.callback: Any = library().ggml_backend_sched_eval_callback(on_tensor)
 
-
     def reraise(self) -> None:
         """Raise what `wants` or `take` raised during the last decode, once."""
         error, self._error = self._error, None
