@@ -48,6 +48,11 @@ class ContextParams:
     pooling: Pooling = "model"
     """How a sequence's embeddings become one; "model" takes the model's own way."""
 
+    @property
+    def n_outputs(self) -> int:
+        """Rows set aside. llama.cpp pools over outputs, and ends the process if not every token can be one."""
+        return self.n_batch if self.embeddings else max(self.n_outputs_max or self.n_seq_max, self.n_seq_max)
+
 
 class Context:
     """A context of a model. Close it before the model."""
@@ -82,7 +87,7 @@ class Context:
         self._row = ctypes.c_float * model.vocab.n_tokens
         self._decode = self._lib.llama_decode
         self._logits_ith = self._lib.llama_get_logits_ith
-        self.n_outputs_max = max(params.n_outputs_max or params.n_seq_max, params.n_seq_max)
+        self.n_outputs_max = params.n_outputs
 
     def _c_params(self, params: ContextParams, abort: AbortFlag | None, eval_cb: EvalCallback | None) -> Any:
         c = self._lib.llama_context_default_params()
@@ -90,7 +95,7 @@ class Context:
         c.n_batch = params.n_batch
         c.n_ubatch = params.n_ubatch
         c.n_seq_max = params.n_seq_max
-        c.n_outputs_max = max(params.n_outputs_max or params.n_seq_max, params.n_seq_max)
+        c.n_outputs_max = params.n_outputs
         c.n_threads = c.n_threads_batch = params.n_threads
         c.type_k = ggml_type_id(params.kv_type_k)
         c.type_v = ggml_type_id(params.kv_type_v)
