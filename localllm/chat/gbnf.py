@@ -71,9 +71,7 @@ def _name(token: re.Match[str], names: set[str]) -> str:
     name = token["name"]
     if token["defines"]:
         if name in names:
-            raise InvalidGrammar(
-                f"The GBNF grammar defines the rule {name!r} twice.", hint="Join them with |."
-            )
+            raise InvalidGrammar(f"The GBNF grammar defines the rule {name!r} twice.", hint="Join them with |.")
         names.add(name)
     # The converter calls the root rule "start".
     spelled = "start-as-named" if name == _RESERVED_NAME else name

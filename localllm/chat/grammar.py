@@ -86,9 +86,7 @@ class GrammarConstraint:
         """Whether `token` may come next."""
         if token in self._ends:
             return self._matcher.is_accepting()
-        return (
-            not self._n_ended and 0 <= token < self._n_vocab and self._matcher.validate_tokens([token]) == 1
-        )
+        return not self._n_ended and 0 <= token < self._n_vocab and self._matcher.validate_tokens([token]) == 1
 
     def n_allowed(self, tokens: Sequence[int]) -> int:
         """Return how many of `tokens`, from the first on, may come next one after the other."""

@@ -55,9 +55,7 @@ def _allowed(constraint: GrammarConstraint, vocab: VocabView) -> list[int]:
     return np.flatnonzero(logits == 0).tolist()
 
 
-def _walk(
-    compiler: GrammarCompiler, vocab: VocabView, kind: str, text: str, rng: random.Random
-) -> bytes | None:
+def _walk(compiler: GrammarCompiler, vocab: VocabView, kind: str, text: str, rng: random.Random) -> bytes | None:
     """Generate at random what the grammar allows, preferring to close; None where it did not end in time."""
     constraint = compiler.compile(kind, text)
     ends = set(vocab.end_tokens)
@@ -94,9 +92,7 @@ def test_random_walks_always_write_valid_documents(schema: Any) -> None:
 def test_random_walks_over_the_real_vocabulary_write_valid_documents(schema: Any) -> None:
     vocab = smollm2()
     compiler = _real_compiler()
-    written = [
-        _walk(compiler, vocab, "json_schema", json.dumps(schema), random.Random(seed)) for seed in range(4)
-    ]
+    written = [_walk(compiler, vocab, "json_schema", json.dumps(schema), random.Random(seed)) for seed in range(4)]
     finished = [document for document in written if document is not None]
     assert finished
     for document in finished:

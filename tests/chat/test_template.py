@@ -19,9 +19,7 @@ TOOL = {"type": "function", "function": {"name": "add", "parameters": {"type": "
 CALL = {
     "role": "assistant",
     "content": None,
-    "tool_calls": [
-        {"id": "abcdefghi", "type": "function", "function": {"name": "add", "arguments": '{"a": 1}'}}
-    ],
+    "tool_calls": [{"id": "abcdefghi", "type": "function", "function": {"name": "add", "arguments": '{"a": 1}'}}],
 }
 RESULT = {"role": "tool", "tool_call_id": "abcdefghi", "content": "2"}
 

@@ -135,9 +135,7 @@ def replaced(path: Path, extra: dict[str, Any]) -> GGUFHeader:
     values = {key: found.metadata[f"x.{key}"] for key in extra}
     types = {key: found.metadata_types[f"x.{key}"] for key in extra}
     header = read_header(path)
-    return replace(
-        header, metadata={**header.metadata, **values}, metadata_types={**header.metadata_types, **types}
-    )
+    return replace(header, metadata={**header.metadata, **values}, metadata_types={**header.metadata_types, **types})
 
 
 def test_missing_number_is_refused(tmp_path: Path) -> None:
