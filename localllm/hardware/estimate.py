@@ -102,7 +102,7 @@ def compute_buffer_bytes(
 ) -> int:
     """Return an upper bound of one device's compute buffer.
 
-    llama.cpp reserves the graph of a full micro-batch over a full cache with `n_outputs` outputs (None: of every token).
+    llama.cpp reserves the graph of a full micro-batch over a full cache; None is an output of every token.
     Two phases can be the peak, and their tensors share memory:
 
     - attention: the mask, n_ctx wide (f16 with flash attention, else f32), and without flash attention the
