@@ -61,7 +61,8 @@ def _check_tokens(header: GGUFHeader) -> None:
         raise invalid(header.path, f"{_TOKENS} is of type {kind} where arr[str] is demanded", CONVERT)
     seen: set[bytes] = set()
     for index, text in enumerate(tokens.read_texts()):
-        token = text or b"[EMPTY_%d]" % index
+        # llama.cpp reads a token up to its first zero byte, and gives empty ones this name.
+        token = text.partition(b"\0")[0] or b"[EMPTY_%d]" % index
         if token in seen:
             shown = quoted(token.decode("utf-8", "replace"))
             raise invalid(header.path, f"token {index} repeats an earlier one, {shown}", CONVERT)

@@ -76,6 +76,5 @@ def test_real_model_is_shown_at_once() -> None:
     subprocess.run(
         [sys.executable, "-c", code, str(require_demo_model())], check=True, capture_output=True, timeout=30
     )
-    assert time.perf_counter() - start < 0.5 * 4, (
-        "0.1 s where it was written; four times the aim for slow machines"
-    )
+    # It takes 0.1 s on the machine where this was written; the rest is for slower ones.
+    assert time.perf_counter() - start < 2
