@@ -28,7 +28,8 @@ def test_page_holds_facts_types_and_metadata(tmp_path: Path) -> None:
     page = show(write_tiny_model(tmp_path / "tiny.gguf"))
     lines = page.splitlines()
     assert "Architecture  llama" in lines
-    assert "Layers        2, 64 wide, 2 heads (1 KV) of 32" in lines
+    assert "Layers        2, 64 wide" in lines
+    assert "Heads         2 (1 for keys and values), 32 wide" in lines
     assert "Quantization  F32, 32.00 bits per weight" in lines
     assert any(line.split() == ["llama.block_count", "u32", "2"] for line in lines)
     assert "Tensors" not in lines
