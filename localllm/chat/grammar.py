@@ -21,11 +21,18 @@ from localllm.errors import InvalidGrammar
 
 if TYPE_CHECKING:
     from llguidance import LLMatcher, LLTokenizer
+    from llguidance._lib import JsonCompileOptions
 
 KINDS = ("json_schema", "json_object", "gbnf", "regex", "lark")
 
 _WHITESPACE = r" |\n{1,2}[ \t]{0,20}"
 """At most one of these between two tokens of JSON, as in llama.cpp: small models emit blanks for ever."""
+_JSON_OPTIONS: JsonCompileOptions = {
+    "whitespace_flexible": True,
+    "whitespace_pattern": _WHITESPACE,
+    "lenient": False,
+    "coerce_one_of": False,
+}
 _N_KEPT_GRAMMARS = 32
 _MAX_REASON_CHARS = 400
 _NEG_INF = np.float32(-np.inf)
@@ -215,6 +222,9 @@ class GrammarCompiler:
         tokenizer = self._llguidance_tokenizer()
         _, complaints = LLMatcher.validate_grammar_with_warnings(source, tokenizer)
         matcher = LLMatcher(tokenizer, source, log_level=0)
+        if not complaints and not matcher.is_error():
+            # That a grammar generates nothing, or is too complex, may show only at the first token.
+            matcher.compute_bitmask()
         if complaints or matcher.is_error():
             reason = _first_line(complaints[0] if complaints else matcher.get_error())
             raise InvalidGrammar(f"The {kind} grammar cannot be honoured: {reason}", hint=_hint(kind))
@@ -234,15 +244,12 @@ def _source(kind: str, text: str) -> str:
 
     if kind in ("json_schema", "json_object"):
         schema = checked_schema(text) if kind == "json_schema" else '{"type": "object"}'
-        return LLMatcher.grammar_from_json_schema(
-            schema,
-            overrides={
-                "whitespace_flexible": True,
-                "whitespace_pattern": _WHITESPACE,
-                "lenient": False,
-                "coerce_one_of": False,
-            },
-        )
+        try:
+            return LLMatcher.grammar_from_json_schema(schema, overrides=_JSON_OPTIONS)
+        except ValueError as error:
+            raise InvalidGrammar(
+                f"The {kind} grammar cannot be honoured: {_first_line(str(error))}", hint=_hint(kind)
+            ) from error
     if kind == "gbnf":
         return LLMatcher.grammar_from_lark(gbnf_to_lark(text))
     if kind == "regex":
