@@ -267,5 +267,5 @@ def _hint(kind: str) -> str:
 
 def _first_line(reason: str) -> str:
     """Return llguidance's reason without the state and the grammar that it may append."""
-    line = " ".join(reason.split("<state>")[0].split())
+    line = " ".join(reason.split("<state>")[0].split("<backtrace>")[0].split())
     return line if len(line) <= _MAX_REASON_CHARS else f"{line[:_MAX_REASON_CHARS]}…"

@@ -262,10 +262,9 @@ def test_what_cannot_be_honoured_is_refused_with_a_reason(kind: str, text: str, 
 
 def test_grammar_that_turns_out_too_complex_fails_and_does_not_end_the_turn() -> None:
     constraint = COMPILER.compile("gbnf", 'root ::= "a"{1000000000}')
+    constraint.accept(ord("a"))
     with pytest.raises(InvalidGrammar, match="Too many items"):
-        for _ in range(10):
-            constraint.accept(ord("a"))
-            _allowed(constraint, VOCAB)
+        _allowed(constraint, VOCAB)
     assert not constraint.is_complete
     assert not constraint.allows(END)
 
