@@ -185,6 +185,15 @@ def test_refusal_of_the_template_is_passed_on() -> None:
         _template("mistral").render([HI, short, RESULT])
 
 
+def test_endless_template_is_stopped_once_and_not_for_every_question() -> None:
+    endless = "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}"
+    template = ChatTemplate(endless, bos_text="", eos_text="")
+    started = time.thread_time()
+    with pytest.raises(TemplateError, match="stopped"):
+        template.render([SYSTEM, HI, HI, CALL, RESULT, SYSTEM], tools=[TOOL])
+    assert time.thread_time() - started < 2.5
+
+
 def test_rendering_a_long_conversation_is_cheap() -> None:
     template = _template("qwen2.5-coder")
     messages = [HI, YO] * 50

@@ -74,8 +74,6 @@ def test_errors_are_raised_as_they_are(tmp_path: Path) -> None:
 def test_real_model_is_shown_at_once() -> None:
     code = "from localllm.cli.show import command; command()"
     start = time.perf_counter()
-    subprocess.run(
-        [sys.executable, "-c", code, str(require_demo_model())], check=True, capture_output=True, timeout=30
-    )
+    subprocess.run([sys.executable, "-c", code, str(require_demo_model())], check=True, capture_output=True, timeout=30)
     # It takes 0.1 s on the machine where this was written; the rest is for slower ones.
     assert time.perf_counter() - start < 2
