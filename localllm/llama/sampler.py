@@ -76,6 +76,7 @@ class SamplerChain:
         self._add(self._lib.llama_sampler_init_mirostat_v2(seed, tau, eta))
 
     def add_penalties(self, n_vocab: int, last_n: int, repeat: float, frequency: float, presence: float) -> None:
+        """Penalise tokens that were accepted among the last `last_n`; 0 is off, and so, for llama.cpp, is less."""
         self._add(self._lib.llama_sampler_init_penalties(n_vocab, last_n, repeat, frequency, presence))
 
     def add_dry(
@@ -88,6 +89,7 @@ class SamplerChain:
         last_n: int,
         breakers: Sequence[str],
     ) -> None:
+        """Penalise what would repeat a run of tokens (DRY). `last_n` as for `add_penalties`."""
         texts = (ctypes.c_char_p * len(breakers))(*(b.encode("utf-8", "replace") for b in breakers))
         self._add(
             self._lib.llama_sampler_init_dry(
@@ -107,6 +109,9 @@ class SamplerChain:
         Raises:
             ValueError: the grammar does not parse.
         """
+        if not gbnf:
+            # llama.cpp takes an empty grammar for none.
+            raise ValueError("the grammar does not parse")
         sampler = self._lib.llama_sampler_init_grammar(vocab.handle, gbnf.encode("utf-8", "replace"), root.encode())
         if not sampler:
             raise ValueError("the grammar does not parse")

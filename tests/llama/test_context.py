@@ -112,9 +112,7 @@ def test_cut_sequence_continues_as_if_never_longer(make_context: MakeContext) ->
     assert context.memory.remove(0, len(PROMPT), -1)
     assert context.memory.last_position(0) == len(PROMPT) - 1
     feed(fresh)
-    np.testing.assert_allclose(
-        feed(context, [9], pos=len(PROMPT)), feed(fresh, [9], pos=len(PROMPT)), atol=0.02
-    )
+    np.testing.assert_allclose(feed(context, [9], pos=len(PROMPT)), feed(fresh, [9], pos=len(PROMPT)), atol=0.02)
 
 
 def test_copied_sequence_continues_like_its_source(make_context: MakeContext) -> None:

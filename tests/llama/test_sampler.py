@@ -43,9 +43,7 @@ def then_draw(add: Callable[[SamplerChain, Model], None]) -> Add:
 
 
 def dry(chain: SamplerChain, model: Model) -> None:
-    chain.add_dry(
-        model.vocab, multiplier=0.8, base=1.75, allowed_length=2, last_n=-1, breakers=("\n", ":", "\ud800")
-    )
+    chain.add_dry(model.vocab, multiplier=0.8, base=1.75, allowed_length=2, last_n=64, breakers=("\n", ":", "\ud800"))
 
 
 SAMPLERS: dict[str, Add] = {
@@ -120,7 +118,7 @@ def test_penalties_see_accepted_tokens_and_reset_forgets_them(ready: Context, mo
 def test_dry_breaks_a_repetition(ready: Context, model: Model) -> None:
     best = int(ready.logits(LAST).argmax())
     with SamplerChain() as chain:
-        chain.add_dry(model.vocab, multiplier=1000.0, base=1.75, allowed_length=2, last_n=-1, breakers=())
+        chain.add_dry(model.vocab, multiplier=1000.0, base=1.75, allowed_length=2, last_n=64, breakers=())
         chain.add_greedy()
         for token in (3, 4, 5, best, 3, 4, 5):
             chain.accept(token)
