@@ -246,7 +246,7 @@ class Context:
     def set_adapters(self, adapters: Sequence[tuple[LoraAdapter, float]]) -> None:
         """Apply exactly these LoRA adapters, each with its scale, to every sequence of the context."""
         n = len(adapters)
-        handles = (ctypes.c_void_p * n)(*(adapter.handle for adapter, _ in adapters))
+        handles = (self._lib.llama_adapter_lora_p_ctypes * n)(*(adapter.handle for adapter, _ in adapters))
         scales = (ctypes.c_float * n)(*(scale for _, scale in adapters))
         if self._lib.llama_set_adapters_lora(self.handle, handles, n, scales) != 0:
             raise ModelLoadFailed("llama.cpp refused the LoRA adapters.", hint="Were they made for this model?")

@@ -78,9 +78,16 @@ def last_log_errors(*, clear: bool = False) -> list[str]:
 
 
 def first_log_error() -> str:
-    """Return the first error line of this thread's failed call, or a stand-in, and clear them all."""
-    lines = last_log_errors(clear=True)
-    return lines[0].strip() if lines else "no reason given"
+    """Return the first error of this thread's failed call, or a stand-in, and clear them all."""
+    reasons = (reason(line) for line in last_log_errors(clear=True))
+    return next((text for text in reasons if any(map(str.isalpha, text))), "no reason given")
+
+
+def reason(line: str) -> str:
+    """Strip "function: error loading model: " from a log line."""
+    text = line.split("error loading model: ", 1)[-1]
+    head, sep, tail = text.partition(": ")
+    return (tail if sep and " " not in head else text).strip()
 
 
 def path_bytes(path: Path) -> bytes:

@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Any
 
 from localllm.errors import ModelLoadFailed, UnsupportedModel
-from localllm.llama.library import last_log_errors, library, path_bytes
+from localllm.llama.library import last_log_errors, library, path_bytes, reason
 from localllm.llama.vocab import Vocab
 
 
@@ -185,21 +185,14 @@ class _Progress:
 
 def load_error(path: Path, log_lines: list[str]) -> ModelLoadFailed | UnsupportedModel:
     """Turn llama.cpp's log of a failed load into one error that says what to do."""
-    reasons = [_reason(line) for line in log_lines]
-    reason = next((r for r in reasons if r and not r.startswith("failed to load model")), "no reason given")
-    if "unknown model architecture" in reason or "unknown pre-tokenizer" in reason:
+    reasons = [reason(line) for line in log_lines]
+    cause = next((r for r in reasons if r and not r.startswith("failed to load model")), "no reason given")
+    if "unknown model architecture" in cause or "unknown pre-tokenizer" in cause:
         return UnsupportedModel(
-            f"{path.name}: {reason}",
+            f"{path.name}: {cause}",
             hint="The installed llama.cpp does not know this model; update localllm, or choose another model.",
         )
     return ModelLoadFailed(
-        f"llama.cpp cannot load {path.name}: {reason}",
+        f"llama.cpp cannot load {path.name}: {cause}",
         hint="The file is damaged or was made for another version; download or convert it again.",
     )
-
-
-def _reason(line: str) -> str:
-    """Strip "function: error loading model: " from a log line."""
-    text = line.split("error loading model: ", 1)[-1]
-    head, sep, tail = text.partition(": ")
-    return (tail if sep and " " not in head else text).strip()
