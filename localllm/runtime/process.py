@@ -72,7 +72,7 @@ class WorkerProcess:
     @property
     def was_killed(self) -> bool:
         """Whether it ended by SIGKILL, which is also how Linux takes a process when memory runs out."""
-        return os.name == "posix" and self._popen.returncode == -signal.SIGKILL
+        return os.name == "posix" and self._fault is None and self._popen.returncode == -signal.SIGKILL
 
     def reason(self) -> str:
         """Return what the process said last, else how it ended, as one line."""
