@@ -114,7 +114,7 @@ def _from_mapping(message: Mapping[str, Any], where: str) -> Message:
 
 
 def _part(part: Any, where: str) -> Any:
-    """Return a content part in the one shape there is; bare strings and the Responses API's names are accepted."""
+    """Return a content part in one shape; bare strings and the Responses API's names are accepted."""
     if isinstance(part, str):
         return {"type": "text", "text": part}
     if not isinstance(part, Mapping) or not isinstance(part.get("type", "text"), str):

@@ -1,4 +1,4 @@
-"""Stop strings, on both sides: bytes for the engine, which ends a sequence, and text for what is shown of it."""
+"""Stop strings: bytes for the engine, which ends a sequence, and text for what is shown of it."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ class StopFilter:
         """The stop string that ended the text, once there is one."""
 
     def feed(self, delta: str) -> str:
-        """Take the next text and return what may be shown now; "" for ever once a stop string was completed."""
+        """Take the next text and return what may be shown now; always "" after a stop string."""
         if self.matched is not None:
             return ""
         text = self._held + delta

@@ -73,7 +73,7 @@ class _OpaqueNamespace(Namespace):
 
 
 class _GenerationTag(Extension):
-    """`{% generation %}`, which marks what a trainer learns from; the block is rendered as if it were not there."""
+    """`{% generation %}`, which marks what a trainer learns from; here it marks nothing."""
 
     tags = {"generation"}  # noqa: RUF012
 

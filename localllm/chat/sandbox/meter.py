@@ -1,9 +1,9 @@
 """What one rendering may spend: processor time, bytes of any one value, and bytes made in all.
 
-Python cannot interrupt one long operation in C, so no such operation may start: whatever makes a value asks here
-first, which keeps each operation short, and a tracer looks at the clock between operations.
+Python cannot interrupt one long operation in C, so no such operation may start: whatever makes a value asks
+here first, which keeps each operation short, and a tracer looks at the clock between operations.
 
-The weight of a container counts what it would print: shared parts each time they are referred to. Without that,
+The weight of a container counts what it would print: shared parts each time they are referred to. Without it,
 forty rounds of `x = [x, x]` cost forty small lists to make and 2^40 steps to print, compare or hash.
 """
 
@@ -18,6 +18,9 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 
+TEMPLATE_FILENAME = "<template>"
+"""What Jinja calls the code it makes of a template that is in no file."""
+
 _CELL_BYTES = 8
 _HEADER_BYTES = 56
 _CLOCK_EVERY = 32
@@ -25,7 +28,7 @@ _CLOCK_EVERY = 32
 _CLOCK_EVERY_BYTES = 1 << 16
 
 
-class OutOfBounds(BaseException):  # noqa: N818
+class OutOfBounds(BaseException):
     """A template spent more than it may.
 
     Not an Exception, so that no `except Exception` on the way out can swallow it.
@@ -139,7 +142,8 @@ class Meter:
         if self._n_ticks >= _CLOCK_EVERY:
             self._n_ticks = 0
             self.check_clock()
-        return self._trace
+        # Loops of unknown length are only in the template's own code; elsewhere the calls are events enough.
+        return self._trace if frame.f_code.co_filename == TEMPLATE_FILENAME else None
 
 
 class _Active(threading.local):

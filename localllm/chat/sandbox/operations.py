@@ -70,7 +70,8 @@ def _percent(template: str, values: Any) -> str:
     if len(template) > MAX_FORMAT_CHARS or _LONG_NUMBER.search(template) or _STARRED.search(template):
         raise OutOfBounds("it used a format string that is too long or too wide")
     meter().allow(template.count("%") * (MAX_WIDTH + meter().weight(values)))
-    return meter().keep(template % values)
+    result: str = template % values
+    return meter().keep(result)
 
 
 class BoundedFormatter(SandboxedFormatter):
@@ -153,9 +154,9 @@ def _plain(method: Callable[..., Any]) -> Callable[..., Any]:
 
 
 _PLAIN_METHODS = (
-    "capitalize casefold count endswith find index isalnum isalpha isascii isdecimal isdigit isidentifier islower "
-    "isnumeric isprintable isspace istitle isupper lower partition removeprefix removesuffix startswith swapcase "
-    "title upper"
+    "capitalize casefold count endswith find index isalnum isalpha isascii isdecimal isdigit isidentifier "
+    "islower isnumeric isprintable isspace istitle isupper lower partition removeprefix removesuffix "
+    "startswith swapcase title upper"
 )
 
 STR_METHODS: dict[str, Callable[..., Any]] = {
