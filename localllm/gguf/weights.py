@@ -1,0 +1,61 @@
+"""Where a model's bytes are: in which layer, and in which part outside the layers."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from localllm.gguf.header import GGUFHeader
+
+_BLOCK = re.compile(r"blk\.(\d{1,4})\.")
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Bytes of a model's weights, by place. The parts add up to `n_bytes`."""
+
+    n_params: int
+    n_bytes: int
+    layer_bytes: tuple[int, ...]
+    """Of each layer's tensors, `blk.N.…`."""
+    token_embd_bytes: int
+    """Of the token embedding, `token_embd.…`."""
+    output_bytes: int
+    """Of the output layer and its norm, `output….`; the norm alone if the embedding is used for output."""
+    other_bytes: int
+    """Of all else: rotary factors, encoders, per-layer embeddings."""
+    ties_embeddings: bool
+    """The token embedding is the output layer too."""
+
+    @property
+    def bpw(self) -> float:
+        """Stored bits per weight over the whole model; 0 without weights."""
+        return 8 * self.n_bytes / self.n_params if self.n_params else 0.0
+
+    @classmethod
+    def from_header(cls, header: GGUFHeader, n_layer: int) -> Weights:
+        """Add up a header's tensors. A block beyond `n_layer` counts as other."""
+        layers = [0] * n_layer
+        places = {"token_embd": 0, "output": 0, "other": 0}
+        for tensor in header.tensors:
+            block = _BLOCK.match(tensor.name)
+            if block and int(block[1]) < n_layer:
+                layers[int(block[1])] += tensor.n_bytes
+            else:
+                places[_place(tensor.name)] += tensor.n_bytes
+        return cls(
+            n_params=sum(tensor.n_params for tensor in header.tensors),
+            n_bytes=sum(tensor.n_bytes for tensor in header.tensors),
+            layer_bytes=tuple(layers),
+            token_embd_bytes=places["token_embd"],
+            output_bytes=places["output"],
+            other_bytes=places["other"],
+            ties_embeddings=header.tensor("output.weight") is None,
+        )
+
+
+def _place(name: str) -> str:
+    first = name.split(".", 1)[0]
+    if first in ("output", "output_norm"):
+        return "output"
+    return "token_embd" if first == "token_embd" else "other"
