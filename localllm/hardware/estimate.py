@@ -1,0 +1,127 @@
+"""How many bytes a model and its context take, from the model's shape alone.
+
+KV bytes are exact. Compute-buffer bytes are an upper bound found by following what ggml's graph allocator
+must keep alive at once; tests/hardware/test_estimate_real.py holds it against llama.cpp's own numbers. This
+module does not know which device anything is on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from localllm.hardware.kv_types import KVType
+from localllm.hardware.sizes import MIB
+
+N_CTX_STEP = 256
+"""llama.cpp rounds every context up to a multiple of this many cells."""
+
+N_SEQUENCE_IDS = 256
+"""Sequence ids that a context may have (llama.cpp's LLAMA_MAX_SEQ): slots and kept prefixes together."""
+
+_FLOAT_BYTES = 4
+
+
+class ModelShape(Protocol):
+    """What of a model's header decides its memory; `localllm.gguf.ModelShape` is the real one."""
+
+    @property
+    def architecture(self) -> str: ...
+    @property
+    def n_layer(self) -> int: ...
+    @property
+    def n_embd(self) -> int: ...
+    @property
+    def n_head(self) -> int: ...
+    @property
+    def n_head_kv(self) -> Sequence[int]:
+        """One count per layer; 0 for a layer without attention."""
+
+    @property
+    def head_dim_k(self) -> int: ...
+    @property
+    def head_dim_v(self) -> int: ...
+    @property
+    def n_ctx_train(self) -> int: ...
+    @property
+    def n_vocab(self) -> int: ...
+    @property
+    def n_ff(self) -> int: ...
+    @property
+    def weights_bytes(self) -> int:
+        """All tensors together."""
+
+    @property
+    def layer_bytes(self) -> Sequence[int]:
+        """Tensors of each repeating layer."""
+
+    @property
+    def output_bytes(self) -> int:
+        """The output matrix; 0 where the token embedding does its work."""
+
+    @property
+    def token_embd_bytes(self) -> int: ...
+
+
+def padded_n_ctx(n_ctx: int) -> int:
+    """Return `n_ctx` rounded up as llama.cpp rounds it. Source: llama-context.cpp, `GGML_PAD(n_ctx, 256)`."""
+    return -(-n_ctx // N_CTX_STEP) * N_CTX_STEP
+
+
+def uses_flash_attention(shape: ModelShape) -> bool:
+    """Return whether llama.cpp will use flash attention when it may choose; Grok is the one it refuses."""
+    return shape.architecture != "grok"
+
+
+def kv_layer_bytes(shape: ModelShape, kind_k: KVType, kind_v: KVType, n_ctx: int) -> list[int]:
+    """Return the KV bytes of each layer in a unified cache of `n_ctx` cells.
+
+    Exact for full attention. An upper bound for sliding windows (counted in full, as with `swa_full`) and for
+    MLA (llama.cpp keeps no V there).
+
+    Source: llama-kv-cache.cpp, constructor. Without flash attention V is transposed and every layer's is as
+    wide as the widest.
+    """
+    cells = padded_n_ctx(n_ctx)
+    widest = 0 if uses_flash_attention(shape) else max(shape.n_head_kv, default=0)
+    return [
+        cells * kind_k.row_bytes(n * shape.head_dim_k)
+        + cells * kind_v.row_bytes((widest or n) * shape.head_dim_v)
+        if n
+        else 0
+        for n in shape.n_head_kv
+    ]
+
+
+def compute_buffer_bytes(
+    shape: ModelShape, n_ctx: int, n_ubatch: int, *, n_seq_max: int = 1, flash_attention: bool = True
+) -> int:
+    """Return an upper bound of one device's compute buffer.
+
+    llama.cpp reserves the graph of a whole micro-batch in which every token has an output, over a full cache.
+    Two phases can be the peak, and their tensors share memory:
+
+    - attention: the mask, n_ctx wide (f16 with flash attention, else f32), and without flash attention the
+      scores, (n_head, n_ctx); in their place the feed-forward's gate and up, n_ff each;
+    - output: the logits, n_vocab.
+
+    A few rows of n_embd (residual, norm, Q, K, V) live beside either. The tokens are rounded up to a multiple
+    of `n_seq_max`, as `graph_reserve` does.
+    """
+    cells = padded_n_ctx(n_ctx)
+    n_tokens = -(-min(cells, n_ubatch) // n_seq_max) * n_seq_max
+    mask_bytes = cells * (2 if flash_attention else _FLOAT_BYTES)
+    scores_bytes = 0 if flash_attention else shape.n_head * cells * _FLOAT_BYTES
+    ff_bytes = 2 * shape.n_ff * _FLOAT_BYTES
+    width = max(shape.n_embd, shape.n_head * max(shape.head_dim_k, shape.head_dim_v))
+    rows_bytes = 8 * width * _FLOAT_BYTES
+    peak = max(mask_bytes + max(scores_bytes, ff_bytes), shape.n_vocab * _FLOAT_BYTES)
+    return n_tokens * (peak + rows_bytes) + MIB
+
+
+def output_buffer_bytes(shape: ModelShape, n_outputs: int = N_SEQUENCE_IDS) -> int:
+    """Return the bytes of `n_outputs` rows of logits in RAM, where llama.cpp copies them for the sampler.
+
+    It reserves one row for every sequence id at once, and more only for a batch with more outputs.
+    """
+    return n_outputs * shape.n_vocab * _FLOAT_BYTES

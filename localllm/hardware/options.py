@@ -1,0 +1,51 @@
+"""Refuses load options that no machine could honour, before anything is measured."""
+
+from __future__ import annotations
+
+from localllm.errors import RequestError
+from localllm.hardware.estimate import N_CTX_STEP, N_SEQUENCE_IDS, ModelShape, uses_flash_attention
+from localllm.hardware.kv_types import check_kv_type, kv_type
+from localllm.hardware.types import LoadOptions
+
+N_CTX_LIMIT = 2**31 - N_CTX_STEP
+"""llama.cpp's positions are 32-bit signed."""
+
+N_THREADS_LIMIT = 512
+"""ggml's GGML_MAX_N_THREADS."""
+
+
+def check_options(options: LoadOptions, shape: ModelShape) -> None:
+    """Check every value by itself, and the KV types against the model.
+
+    Raises:
+        RequestError: a value is out of range, or a KV type is unknown or cannot hold this model's heads.
+    """
+    _check_range("n_ctx", options.n_ctx, N_CTX_LIMIT)
+    _check_range("threads", options.n_threads, N_THREADS_LIMIT)
+    _check_range("n_slots", options.n_slots, N_SEQUENCE_IDS)
+    _check_range("n_batch", options.n_batch, N_CTX_LIMIT)
+    _check_range("n_ubatch", options.n_ubatch, N_CTX_LIMIT)
+    if options.n_batch < options.n_slots:
+        raise RequestError(
+            f"n_batch is {options.n_batch}, and each of {options.n_slots} slots needs a token of it.",
+            hint=f"Use an n_batch of at least {options.n_slots}.",
+        )
+    _check_gpu_layers(options.gpu_layers)
+    kinds = kv_type(options.kv_type_k), kv_type(options.kv_type_v)
+    if any(shape.n_head_kv):
+        flash_attention = uses_flash_attention(shape)
+        check_kv_type(kinds[0], "K", shape.head_dim_k, flash_attention=flash_attention)
+        check_kv_type(kinds[1], "V", shape.head_dim_v, flash_attention=flash_attention)
+
+
+def _check_range(name: str, value: int | None, high: int) -> None:
+    if value is not None and not 1 <= value <= high:
+        raise RequestError(
+            f"{name} is {value}; it must be from 1 to {high}.", hint=f"Leave {name} out to let it be chosen."
+        )
+
+
+def _check_gpu_layers(value: int | str) -> None:
+    allowed = value in ("auto", "all") if isinstance(value, str) else value >= 0
+    if not allowed:
+        raise RequestError(f"gpu_layers is {value!r}; it must be auto, all, or 0 or more.", hint="Use auto.")
