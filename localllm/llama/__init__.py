@@ -1,0 +1,40 @@
+"""A typed, thin layer over llama.cpp's C API, and the only place that touches it.
+
+It owns lifetimes: every object here that holds a C pointer is a context manager, frees it once, and refuses use after
+that. It knows nothing of scheduling, text formats or policy.
+"""
+
+from localllm.llama.adapter import LoraAdapter
+from localllm.llama.batch import Batch
+from localllm.llama.callbacks import AbortFlag, EvalCallback, TensorView
+from localllm.llama.context import Context, ContextParams
+from localllm.llama.devices import list_devices
+from localllm.llama.library import build_info, last_log_errors
+from localllm.llama.memory import KVMemory
+from localllm.llama.model import Model, ModelParams
+from localllm.llama.quantize import QuantizeParams, quantize_model
+from localllm.llama.sampler import SamplerChain
+from localllm.llama.types import KV_TYPES, ggml_type_id
+from localllm.llama.vocab import Vocab
+
+__all__ = [
+    "KV_TYPES",
+    "AbortFlag",
+    "Batch",
+    "Context",
+    "ContextParams",
+    "EvalCallback",
+    "KVMemory",
+    "LoraAdapter",
+    "Model",
+    "ModelParams",
+    "QuantizeParams",
+    "SamplerChain",
+    "TensorView",
+    "Vocab",
+    "build_info",
+    "ggml_type_id",
+    "last_log_errors",
+    "list_devices",
+    "quantize_model",
+]

@@ -9,6 +9,7 @@ import msgspec
 
 from localllm.engine.events import Event
 from localllm.engine.request import GenerationRequest
+from localllm.engine.stats import EngineStats
 
 Sink = Callable[[Event], None]
 """Called with every event of a request, in order, on a thread of the backend's; must not block."""
@@ -40,6 +41,9 @@ class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
     size_bytes: int
     n_vocab: int
     n_ctx: int
+    """Tokens that one sequence may have."""
+    n_cells: int
+    """KV cells in the pool that all sequences share."""
     n_ctx_train: int
     n_slots: int
     n_gpu_layers: int
@@ -50,29 +54,8 @@ class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
     eos_text: str
     add_bos: bool
     load_s: float
-
-
-class EngineStats(msgspec.Struct, frozen=True, kw_only=True):
-    """A snapshot of the engine; counts of now, and totals since the load."""
-
-    n_running: int
-    n_waiting: int
-    n_cells: int
-    n_cells_used: int
-    n_cells_idle: int
-    """Used cells that only the prefix cache holds."""
-    n_cached_prefixes: int
-    host_cache_bytes: int
-    n_sequence_ids_used: int
-    n_samplers: int
-    n_requests: int
-    n_finished: int
-    n_cancelled: int
-    n_preemptions: int
-    n_steps: int
-    n_tokens_decoded: int
-    n_tokens_prefilled: int
-    n_tokens_cached: int
+    plan_notes: tuple[str, ...] = ()
+    """What the planner reduced and why."""
 
 
 class Backend(Protocol):

@@ -1,0 +1,166 @@
+"""The pool of KV cells: who holds which, counted exactly.
+
+llama.cpp does not say how many cells are in use, and cells are shared between sequences, so the pool keeps its own
+books: a sequence is a list of spans, and sequences that share a prefix share its spans. Every change of the KV memory
+goes through here, so that the books stay true.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class CellMemory(Protocol):
+    """What the pool needs of a context's memory (see `localllm.llama.KVMemory`)."""
+
+    def remove(self, seq_id: int, p0: int = 0, p1: int = -1) -> bool: ...
+    def copy(self, src: int, dst: int, p0: int = 0, p1: int = -1) -> None: ...
+
+
+class CellStore(Protocol):
+    """What the pool needs to move a sequence's cells out and back (see `localllm.llama.Context`)."""
+
+    def save_sequence(self, seq_id: int) -> NDArray[np.uint8]: ...
+    def restore_sequence(self, seq_id: int, data: NDArray[np.uint8]) -> bool: ...
+
+
+class _Span:
+    """A run of cells held by the same sequences."""
+
+    __slots__ = ("n", "n_idle", "n_live")
+
+    def __init__(self, n: int, n_live: int, n_idle: int) -> None:
+        self.n = n
+        self.n_live = n_live
+        self.n_idle = n_idle
+
+
+class CellPool:
+    """Hands out sequence ids and cells. A sequence is live (running) or idle (kept for its prefix)."""
+
+    def __init__(self, memory: CellMemory, store: CellStore, n_cells: int, n_seq_max: int) -> None:
+        self._memory = memory
+        self._store = store
+        self._free_ids = list(range(n_seq_max - 1, -1, -1))
+        self._spans: dict[int, list[_Span]] = {}
+        self._idle: set[int] = set()
+        self.n_cells = n_cells
+        self.n_used = 0
+        self.n_idle = 0
+
+    @property
+    def n_free(self) -> int:
+        return self.n_cells - self.n_used
+
+    @property
+    def n_ids_free(self) -> int:
+        return len(self._free_ids)
+
+    @property
+    def n_ids_used(self) -> int:
+        return len(self._spans)
+
+    def length(self, seq_id: int) -> int:
+        """Return the number of positions that the sequence holds."""
+        return sum(span.n for span in self._spans[seq_id])
+
+    def allocate(self) -> int:
+        """Return the id of a new, empty, live sequence. There must be a free id."""
+        seq_id = self._free_ids.pop()
+        self._spans[seq_id] = []
+        return seq_id
+
+    def grow(self, seq_id: int, n: int) -> None:
+        """Count `n` cells that the next decode takes for a live sequence."""
+        spans = self._spans[seq_id]
+        if spans and spans[-1].n_live == 1 and spans[-1].n_idle == 0:
+            spans[-1].n += n
+        else:
+            spans.append(_Span(n, 1, 0))
+        self.n_used += n
+
+    def share(self, src: int, dst: int, n: int) -> None:
+        """Let the empty live sequence `dst` hold the first `n` cells of `src`."""
+        self._memory.copy(src, dst, 0, n)
+        shared = self._split(src, n)
+        for span in shared:
+            self._count(span, live=1)
+        self._spans[dst] = list(shared)
+
+    def shrink(self, seq_id: int, n: int) -> bool:
+        """Keep only the first `n` cells; False if this memory cannot be cut."""
+        if not self._memory.remove(seq_id, n, -1):
+            return False
+        kept = self._split(seq_id, n)
+        for span in self._spans[seq_id][len(kept) :]:
+            self._drop(span, seq_id)
+        self._spans[seq_id] = kept
+        return True
+
+    def release(self, seq_id: int) -> None:
+        """Give the sequence's cells and its id back."""
+        self._memory.remove(seq_id, -1, -1)
+        for span in self._spans.pop(seq_id):
+            self._drop(span, seq_id)
+        self._idle.discard(seq_id)
+        self._free_ids.append(seq_id)
+
+    def park(self, seq_id: int) -> None:
+        """A live sequence becomes idle."""
+        self._idle.add(seq_id)
+        for span in self._spans[seq_id]:
+            self._count(span, live=-1, idle=1)
+
+    def save(self, seq_id: int) -> NDArray[np.uint8]:
+        """Copy the sequence's cells out of the cache."""
+        return self._store.save_sequence(seq_id)
+
+    def restore(self, data: NDArray[np.uint8], n: int) -> int | None:
+        """Put `n` saved cells back as a new live sequence; None if llama.cpp would not."""
+        seq_id = self.allocate()
+        if not self._store.restore_sequence(seq_id, data):
+            self.release(seq_id)
+            return None
+        self.grow(seq_id, n)
+        return seq_id
+
+    def _split(self, seq_id: int, n: int) -> list[_Span]:
+        """Cut the spans so that one ends at `n` cells, for all holders alike; return the spans up to there."""
+        spans = self._spans[seq_id]
+        total = 0
+        for i, span in enumerate(spans):
+            if total == n:
+                return spans[:i]
+            if total + span.n > n:
+                self._cut(span, n - total)
+                return spans[: i + 1]
+            total += span.n
+        return list(spans)
+
+    def _cut(self, span: _Span, n: int) -> None:
+        tail = _Span(span.n - n, span.n_live, span.n_idle)
+        span.n = n
+        for spans in self._spans.values():
+            for i, held in enumerate(spans):
+                if held is span:
+                    spans.insert(i + 1, tail)
+                    break
+
+    def _count(self, span: _Span, *, live: int = 0, idle: int = 0) -> None:
+        """Change who holds a span, and the totals with it."""
+        was_held, was_idle = span.n_live + span.n_idle > 0, span.n_live == 0
+        span.n_live += live
+        span.n_idle += idle
+        is_held = span.n_live + span.n_idle > 0
+        is_idle = is_held and span.n_live == 0
+        self.n_idle += span.n * (is_idle - (was_held and was_idle))
+        self.n_used += span.n * (is_held - was_held)
+
+    def _drop(self, span: _Span, seq_id: int) -> None:
+        if seq_id in self._idle:
+            self._count(span, idle=-1)
+        else:
+            self._count(span, live=-1)

@@ -1,0 +1,93 @@
+"""One step on the context: fill the batch, decode, and read what came out."""
+
+from __future__ import annotations
+
+import threading
+
+from localllm.engine.cells import CellPool
+from localllm.engine.scheduler import StepPlan
+from localllm.engine.sequence import Sequence
+from localllm.errors import DecodeFailed
+from localllm.llama import AbortFlag, Batch, Context
+from localllm.llama.context import DECODE_ABORTED, DECODE_NO_ROOM, DECODE_OK
+
+
+class Runner:
+    """Evaluates step plans. Cells must be free before; they are counted here."""
+
+    def __init__(self, context: Context, pool: CellPool, abort: AbortFlag) -> None:
+        self._context = context
+        self._pool = pool
+        self._abort = abort
+        self._batch = Batch(context.n_batch)
+        self._abort_lock = threading.Lock()
+        self._abortable: int | None = None
+
+    def run(self, plan: StepPlan) -> list[tuple[Sequence, int]] | None:
+        """Evaluate a plan and advance its sequences.
+
+        Returns:
+            The sequences that have a token to choose, each with the index of its logits; None if llama.cpp found no
+            room, or the run was aborted, and nothing has changed.
+
+        Raises:
+            DecodeFailed: llama.cpp failed; the sequences of the plan are lost.
+        """
+        outputs = self._fill(plan)
+        code = self._decode(plan)
+        if code in (DECODE_NO_ROOM, DECODE_ABORTED):
+            self._undo(plan)
+            return None
+        if code != DECODE_OK:
+            raise DecodeFailed(f"llama.cpp failed to evaluate a batch (code {code}).", hint="Try the request again.")
+        for sequence in plan.streams:
+            sequence.n_past += 1
+        for sequence, n in plan.chunks:
+            sequence.n_past += n
+        return outputs
+
+    def abort(self, request_id: int) -> None:
+        """End the decode that is running now, if it carries nothing but this request. Any thread may call it."""
+        with self._abort_lock:
+            if self._abortable == request_id:
+                self._abort.set()
+
+    def _fill(self, plan: StepPlan) -> list[tuple[Sequence, int]]:
+        batch, pool = self._batch, self._pool
+        batch.clear()
+        outputs = []
+        for sequence in plan.streams:
+            pool.grow(sequence.seq_id, 1)
+            outputs.append(
+                (
+                    sequence,
+                    batch.add(sequence.tokens[-1], sequence.n_past, sequence.seq_id, wants_logits=True),
+                )
+            )
+        for sequence, n in plan.chunks:
+            pool.grow(sequence.seq_id, n)
+            is_last = n == sequence.n_pending
+            tokens = sequence.tokens[sequence.n_past : sequence.n_past + n]
+            index = batch.add_run(tokens, sequence.n_past, sequence.seq_id, last_wants_logits=is_last)
+            if is_last:
+                outputs.append((sequence, index))
+        return outputs
+
+    def _decode(self, plan: StepPlan) -> int:
+        if plan.streams or len(plan.chunks) != 1:
+            return self._context.decode(self._batch)
+        with self._abort_lock:
+            self._abort.clear()
+            self._abortable = plan.chunks[0][0].request_id
+        try:
+            return self._context.decode(self._batch)
+        finally:
+            with self._abort_lock:
+                self._abortable = None
+                self._abort.clear()
+
+    def _undo(self, plan: StepPlan) -> None:
+        for sequence in plan.streams:
+            self._pool.shrink(sequence.seq_id, sequence.n_past)
+        for sequence, _ in plan.chunks:
+            self._pool.shrink(sequence.seq_id, sequence.n_past)

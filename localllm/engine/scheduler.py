@@ -1,0 +1,104 @@
+"""Who runs, who waits, and what the next step carries. Policy only: it moves no cells and calls no model."""
+
+from __future__ import annotations
+
+import bisect
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from localllm.engine.cost import StepCost
+from localllm.engine.radix_tree import n_common
+from localllm.engine.sequence import Sequence
+
+MIN_SHARED_WAIT = 64
+"""A request waits for another's prefill if that will give it at least this many tokens more."""
+
+
+@dataclass(frozen=True, slots=True)
+class StepPlan:
+    """What one step evaluates: one token of each stream, and chunks of prompts."""
+
+    streams: list[Sequence]
+    chunks: list[tuple[Sequence, int]]
+
+    @property
+    def n_chunk(self) -> int:
+        return sum(n for _, n in self.chunks)
+
+    @property
+    def n_tokens(self) -> int:
+        return len(self.streams) + self.n_chunk
+
+
+class Scheduler:
+    """First come, first served; the youngest gives way when cells run out, and comes back in its old place."""
+
+    def __init__(self, n_slots: int, n_batch: int, cost: StepCost) -> None:
+        self.n_slots = n_slots
+        self.n_batch = n_batch
+        self.cost = cost
+        self.waiting: list[Sequence] = []
+        self.running: list[Sequence] = []
+
+    @property
+    def has_work(self) -> bool:
+        return bool(self.running or self.waiting)
+
+    def enqueue(self, sequence: Sequence) -> None:
+        """Add to those waiting, in order of arrival."""
+        bisect.insort(self.waiting, sequence, key=lambda s: s.request_id)
+
+    def start(self, sequence: Sequence) -> None:
+        """Move from waiting to running."""
+        self.waiting.remove(sequence)
+        bisect.insort(self.running, sequence, key=lambda s: s.request_id)
+
+    def stop(self, sequence: Sequence) -> None:
+        """Take out of the running, to end or to wait again."""
+        self.running.remove(sequence)
+
+    def find(self, request_id: int) -> Sequence | None:
+        return next((s for s in (*self.running, *self.waiting) if s.request_id == request_id), None)
+
+    @property
+    def next_waiting(self) -> Sequence | None:
+        """The request to admit next, if there is a slot for it."""
+        return self.waiting[0] if self.waiting and len(self.running) < self.n_slots else None
+
+    @property
+    def n_cells_promised(self) -> int:
+        """Cells that the running sequences need before they can all go on."""
+        return sum(s.n_pending for s in self.running)
+
+    def waits_for_prefix(self, candidate: Sequence, n_matched: int) -> bool:
+        """Whether a running prefill will soon leave a longer shared prefix than the one there is now."""
+        if candidate.saved is not None:
+            return False
+        return any(
+            n_common(candidate.prompt[:-1], s.prompt) >= n_matched + MIN_SHARED_WAIT
+            for s in self.running
+            if s.n_past < s.n_prompt and s.request.cache_prompt
+        )
+
+    def plan(self) -> StepPlan:
+        """Choose the next step: every stream, then prompts in order of arrival as far as the chunk goes."""
+        streams = [s for s in self.running if len(s.tokens) - s.n_past == 1]
+        if len(streams) == len(self.running):
+            return StepPlan(streams, [])
+        room = min(self.cost.chunk(len(streams)), self.n_batch - len(streams))
+        return StepPlan(streams, self._fill((s for s in self.running if not s.is_decoding), room))
+
+    @staticmethod
+    def _fill(prompts: Iterable[Sequence], room: int) -> list[tuple[Sequence, int]]:
+        chunks = []
+        for sequence in prompts:
+            n = min(room, sequence.n_pending)
+            if n <= 0:
+                break
+            chunks.append((sequence, n))
+            room -= n
+        return chunks
+
+    def victim(self) -> Sequence | None:
+        """Return who gives way: the youngest, if anybody else remains."""
+        return self.running[-1] if len(self.running) > 1 else None

@@ -1,0 +1,126 @@
+"""The state of one request inside the engine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from localllm.engine.events import Event, Timings, Usage
+from localllm.engine.matchers import StopCondition, TokenConstraint
+from localllm.engine.radix_tree import Tokens, as_tokens
+from localllm.engine.request import GenerationRequest
+from localllm.llama import SamplerChain
+
+
+class SequenceClock:
+    """When things happened to a request, in seconds of time.perf_counter; 0.0 is not yet."""
+
+    __slots__ = ("admitted", "ended", "first_token", "submitted")
+
+    def __init__(self, submitted: float) -> None:
+        self.submitted = submitted
+        self.admitted = 0.0
+        self.first_token = 0.0
+        self.ended = 0.0
+
+
+class Sequence:
+    """A request on its way: its tokens, how many of them are in the cache, and what chooses the next.
+
+    `tokens` is the prompt and everything generated. The first `n_past` have their cells; the rest is pending: a chunk
+    of prompt, or the one token that the last step chose.
+    """
+
+    __slots__ = (
+        "chain",
+        "clock",
+        "constraint",
+        "generated_eog",
+        "n_cached",
+        "n_past",
+        "n_preemptions",
+        "n_prompt",
+        "prompt",
+        "request",
+        "request_id",
+        "saved",
+        "seq_id",
+        "sink",
+        "stop",
+        "tokens",
+    )
+
+    def __init__(
+        self,
+        request_id: int,
+        request: GenerationRequest,
+        sink: Callable[[Event], None],
+        chain: SamplerChain | None,
+        constraint: TokenConstraint | None,
+        stop: StopCondition | None,
+        now: float,
+    ) -> None:
+        self.request_id = request_id
+        self.request = request
+        self.sink = sink
+        self.chain = chain
+        self.constraint = constraint
+        self.stop = stop
+        self.tokens = list(request.prompt)
+        self.prompt: Tokens = as_tokens(request.prompt)
+        self.n_prompt = len(request.prompt)
+        self.n_past = 0
+        self.n_cached = 0
+        self.n_preemptions = 0
+        self.seq_id: int = -1
+        self.saved: NDArray[np.uint8] | None = None
+        self.generated_eog = False
+        self.clock = SequenceClock(now)
+
+    @property
+    def n_pending(self) -> int:
+        """Tokens that have no cell yet."""
+        return len(self.tokens) - self.n_past
+
+    @property
+    def is_decoding(self) -> bool:
+        """Whether only the last token is pending."""
+        return len(self.tokens) - self.n_past == 1
+
+    @property
+    def n_generated(self) -> int:
+        return len(self.tokens) - self.n_prompt
+
+    @property
+    def usage(self) -> Usage:
+        return Usage(
+            prompt_tokens=self.n_prompt,
+            completion_tokens=self.n_generated + self.generated_eog,
+            cached_tokens=self.n_cached,
+        )
+
+    @property
+    def timings(self) -> Timings:
+        clock = self.clock
+        admitted = clock.admitted or clock.ended
+        first = clock.first_token or clock.ended
+        prefill_s = first - admitted
+        decode_s = clock.ended - first
+        n_decoded = max(0, self.usage.completion_tokens - 1)
+        return Timings(
+            queue_s=admitted - clock.submitted,
+            ttft_s=first - clock.submitted if clock.first_token else 0.0,
+            prefill_s=prefill_s,
+            decode_s=decode_s,
+            prefill_tok_s=(self.n_prompt - self.n_cached) / prefill_s if clock.first_token and prefill_s > 0 else 0.0,
+            decode_tok_s=n_decoded / decode_s if n_decoded and decode_s > 0 else 0.0,
+            n_preemptions=self.n_preemptions,
+        )
+
+    def close(self) -> None:
+        """Free the sampler chain."""
+        if self.chain is not None:
+            self.chain.close()
+            self.chain = None

@@ -1,0 +1,73 @@
+"""One batch of tokens for llama_decode, filled through arrays that Python and C share."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from localllm.llama.library import library
+
+
+class Batch:
+    """Up to `capacity` tokens, each with a position and one sequence.
+
+    The arrays belong to NumPy; the C struct only points at them, so there is nothing to free.
+    """
+
+    def __init__(self, capacity: int) -> None:
+        self.capacity = capacity
+        self.n_tokens = 0
+        self._token = np.zeros(capacity, dtype=np.int32)
+        self._pos = np.zeros(capacity, dtype=np.int32)
+        self._n_seq_id = np.ones(capacity, dtype=np.int32)
+        self._seq_id = np.zeros(capacity, dtype=np.int32)
+        self._logits = np.zeros(capacity, dtype=np.int8)
+        self._seq_id_rows = self._seq_id.ctypes.data + 4 * np.arange(capacity, dtype=np.uint64)
+        self._struct = self._make_struct()
+
+    def _make_struct(self) -> Any:
+        int_p = ctypes.POINTER(ctypes.c_int32)
+        c = library().llama_batch()
+        c.n_tokens = 0
+        c.token = ctypes.cast(self._token.ctypes.data, int_p)
+        c.embd = None
+        c.pos = ctypes.cast(self._pos.ctypes.data, int_p)
+        c.n_seq_id = ctypes.cast(self._n_seq_id.ctypes.data, int_p)
+        c.seq_id = ctypes.cast(self._seq_id_rows.ctypes.data, ctypes.POINTER(int_p))
+        c.logits = ctypes.cast(self._logits.ctypes.data, ctypes.POINTER(ctypes.c_int8))
+        return c
+
+    @property
+    def struct(self) -> Any:
+        """The `llama_batch` of what has been added."""
+        self._struct.n_tokens = self.n_tokens
+        return self._struct
+
+    def clear(self) -> None:
+        self.n_tokens = 0
+
+    def add(self, token: int, pos: int, seq_id: int, *, wants_logits: bool) -> int:
+        """Add one token and return its index, by which its logits are read."""
+        i = self.n_tokens
+        self._token[i] = token
+        self._pos[i] = pos
+        self._seq_id[i] = seq_id
+        self._logits[i] = wants_logits
+        self.n_tokens = i + 1
+        return i
+
+    def add_run(self, tokens: Sequence[int], pos: int, seq_id: int, *, last_wants_logits: bool) -> int:
+        """Add consecutive tokens of one sequence, the first at `pos`; return the index of the last."""
+        i, j = self.n_tokens, self.n_tokens + len(tokens)
+        if j > self.capacity:
+            raise ValueError(f"{j} tokens in a batch of {self.capacity}")
+        self._token[i:j] = tokens
+        self._pos[i:j] = np.arange(pos, pos + len(tokens), dtype=np.int32)
+        self._seq_id[i:j] = seq_id
+        self._logits[i:j] = 0
+        self._logits[j - 1] = last_wants_logits
+        self.n_tokens = j
+        return j - 1

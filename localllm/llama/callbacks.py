@@ -1,0 +1,133 @@
+"""Callbacks that llama.cpp makes while it computes: to ask whether to stop, and to show tensors."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from localllm.llama.library import library
+
+
+class AbortFlag:
+    """A byte that ends the running decode when it is set, CPU and Metal only.
+
+    llama.cpp asks an abort callback some 500 times a batch; a Python one costs 2-5 % of decode speed. So the callback
+    is the C library's own `strlen` over a two-byte string: empty says go on, one character says stop.
+    """
+
+    def __init__(self) -> None:
+        self._text = ctypes.create_string_buffer(2)
+        libc = ctypes.CDLL(None) if hasattr(ctypes, "CDLL") and _is_posix() else ctypes.cdll.msvcrt
+        address = ctypes.cast(libc.strlen, ctypes.c_void_p).value
+        self.callback: Any = library().ggml_abort_callback(address)
+        self.data = ctypes.cast(self._text, ctypes.c_void_p)
+
+    def set(self) -> None:
+        """Ask the running decode to end; may be called from any thread."""
+        self._text[0] = b"!"
+
+    def clear(self) -> None:
+        self._text[0] = b"\0"
+
+    @property
+    def is_set(self) -> bool:
+        return self._text.raw[0] != 0
+
+
+def _is_posix() -> bool:
+    import os
+
+    return os.name == "posix"
+
+
+class _GgmlTensor(ctypes.Structure):
+    """The head of `struct ggml_tensor`, as ggml.h declares it at the pinned version; op_params and later are cut."""
+
+    _fields_ = (
+        ("type", ctypes.c_int),
+        ("buffer", ctypes.c_void_p),
+        ("ne", ctypes.c_int64 * 4),
+        ("nb", ctypes.c_size_t * 4),
+        ("op", ctypes.c_int),
+        ("op_params", ctypes.c_int32 * 16),
+        ("flags", ctypes.c_int32),
+        ("src", ctypes.c_void_p * 10),
+        ("view_src", ctypes.c_void_p),
+        ("view_offs", ctypes.c_size_t),
+        ("data", ctypes.c_void_p),
+        ("name", ctypes.c_char * 64),
+    )
+
+
+class TensorView:
+    """A tensor of the running graph, valid only inside the callback that received it."""
+
+    def __init__(self, address: int) -> None:
+        self._address = address
+        self._tensor = _GgmlTensor.from_address(address)
+
+    @property
+    def name(self) -> str:
+        name: bytes = self._tensor.name
+        return name.decode("utf-8", "replace")
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """ggml's ne: the fastest-varying dimension first."""
+        return tuple(self._tensor.ne)
+
+    @property
+    def type_id(self) -> int:
+        type_id: int = self._tensor.type
+        return type_id
+
+    def source(self, index: int) -> TensorView | None:
+        """Return the `index`-th input of the operation that makes this tensor."""
+        address = self._tensor.src[index]
+        return TensorView(address) if address else None
+
+    def read_f32(self) -> NDArray[np.float32]:
+        """Copy a contiguous F32 tensor to the host: shape ne reversed, float32.
+
+        Raises:
+            ValueError: the tensor is not F32.
+        """
+        if self.type_id != 0:
+            raise ValueError(f"{self.name} has ggml type {self.type_id}, not F32")
+        out = np.empty(tuple(reversed(self.shape)), dtype=np.float32)
+        _ggml_base().ggml_backend_tensor_get(
+            ctypes.c_void_p(self._address), ctypes.c_void_p(out.ctypes.data), 0, out.nbytes
+        )
+        return out
+
+
+class EvalCallback:
+    """Shows the graph's tensors while it runs: `wants` says which by name, `take` receives each once computed."""
+
+    def __init__(self, wants: Callable[[TensorView], bool], take: Callable[[TensorView], None]) -> None:
+        def on_tensor(address: int, ask: bool, _data: object) -> bool:
+            view = TensorView(address)
+            if ask:
+                return wants(view)
+            take(view)
+            return True
+
+        self.callback: Any = library().ggml_backend_sched_eval_callback(on_tensor)
+
+
+def _ggml_base() -> Any:
+    from localllm.llama.devices import ggml_library
+
+    lib = ggml_library("ggml-base")
+    lib.ggml_backend_tensor_get.argtypes = [
+        ctypes.c_void_p,
+        ctypes.c_void_p,
+        ctypes.c_size_t,
+        ctypes.c_size_t,
+    ]
+    lib.ggml_backend_tensor_get.restype = None
+    return lib

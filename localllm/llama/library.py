@@ -1,0 +1,84 @@
+"""Loading the shared library once, and keeping what it says."""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import threading
+from collections import deque
+from typing import Any
+
+log = logging.getLogger("localllm.llama")
+
+_LEVELS = {1: logging.DEBUG, 2: logging.DEBUG, 3: logging.DEBUG, 4: logging.INFO}
+"""ggml's levels (debug, info, warning, error). Its errors are raised as ours, so the log only repeats them."""
+_ERROR, _CONTINUED = 4, 5
+_lock = threading.Lock()
+_lib: Any = None
+_keep_alive: list[Any] = []
+
+
+class _LogLines:
+    """llama.cpp's log, put together line by line; errors are kept so that a failed call can say why."""
+
+    def __init__(self) -> None:
+        self._level = _ERROR
+        self._line = ""
+        self.errors: deque[str] = deque(maxlen=16)
+
+    def write(self, level: int, text: str) -> None:
+        if level != _CONTINUED:
+            self._level = level
+        self._line += text
+        while "\n" in self._line:
+            line, self._line = self._line.split("\n", 1)
+            if not line.strip():
+                continue
+            if self._level == _ERROR:
+                self.errors.append(line)
+            log.log(_LEVELS.get(self._level, logging.DEBUG), "%s", line)
+
+
+_lines = _LogLines()
+
+
+def _on_log(level: int, text: bytes, _data: object) -> None:
+    _lines.write(level, text.decode("utf-8", "replace"))
+
+
+def library() -> Any:
+    """Return the `llama_cpp` bindings, loaded and initialised.
+
+    The import takes about a quarter of a second, so it happens on the first use.
+    """
+    global _lib
+    with _lock:
+        if _lib is None:
+            from llama_cpp import llama_cpp
+
+            callback = llama_cpp.llama_log_callback(_on_log)
+            _keep_alive.append(callback)
+            llama_cpp.llama_log_set(callback, ctypes.c_void_p(0))
+            llama_cpp.llama_backend_init()
+            _lib = llama_cpp
+    return _lib
+
+
+def last_log_errors(*, clear: bool = False) -> list[str]:
+    """Return the error lines that llama.cpp logged since the last clearing, oldest first."""
+    lines = list(_lines.errors)
+    if clear:
+        _lines.errors.clear()
+    return lines
+
+
+def build_info() -> str:
+    """Return llama.cpp's version, which the KV cache format and the speed depend on."""
+    version: bytes = library().llama_version()
+    return version.decode()
+
+
+def system_info() -> str:
+    """Return llama.cpp's line of CPU features and backends."""
+    info: bytes = library().llama_print_system_info()
+    return info.decode().strip()

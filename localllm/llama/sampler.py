@@ -1,0 +1,137 @@
+"""llama.cpp's sampler chain: it runs in C, one chain a sequence."""
+
+from __future__ import annotations
+
+import ctypes
+import threading
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+from typing import Any
+
+from localllm.llama.context import Context
+from localllm.llama.library import library
+from localllm.llama.vocab import Vocab
+
+
+class SamplerChain:
+    """Samplers in the order they were added; the last one must choose a token.
+
+    `n_alive` counts the chains that have not been closed, so that a leak shows.
+    """
+
+    n_alive = 0
+    _count_lock = threading.Lock()
+
+    def __init__(self) -> None:
+        self._lib = library()
+        params = self._lib.llama_sampler_chain_default_params()
+        params.no_perf = True
+        self._handle: Any = self._lib.llama_sampler_chain_init(params)
+        self._sample = self._lib.llama_sampler_sample
+        with SamplerChain._count_lock:
+            SamplerChain.n_alive += 1
+
+    def _add(self, sampler: Any) -> None:
+        self._lib.llama_sampler_chain_add(self._handle, sampler)
+
+    def add_greedy(self) -> None:
+        self._add(self._lib.llama_sampler_init_greedy())
+
+    def add_dist(self, seed: int) -> None:
+        """Draw from what the samplers before left."""
+        self._add(self._lib.llama_sampler_init_dist(seed))
+
+    def add_temperature(self, temperature: float) -> None:
+        self._add(self._lib.llama_sampler_init_temp(temperature))
+
+    def add_top_k(self, k: int) -> None:
+        self._add(self._lib.llama_sampler_init_top_k(k))
+
+    def add_top_p(self, p: float) -> None:
+        self._add(self._lib.llama_sampler_init_top_p(p, 1))
+
+    def add_min_p(self, p: float) -> None:
+        self._add(self._lib.llama_sampler_init_min_p(p, 1))
+
+    def add_typical(self, p: float) -> None:
+        self._add(self._lib.llama_sampler_init_typical(p, 1))
+
+    def add_top_n_sigma(self, n: float) -> None:
+        self._add(self._lib.llama_sampler_init_top_n_sigma(n))
+
+    def add_xtc(self, probability: float, threshold: float, seed: int) -> None:
+        self._add(self._lib.llama_sampler_init_xtc(probability, threshold, 1, seed))
+
+    def add_mirostat(self, n_vocab: int, seed: int, tau: float, eta: float) -> None:
+        """Mirostat (Basu et al. 2021) with the paper's m = 100."""
+        self._add(self._lib.llama_sampler_init_mirostat(n_vocab, seed, tau, eta, 100))
+
+    def add_mirostat_v2(self, seed: int, tau: float, eta: float) -> None:
+        self._add(self._lib.llama_sampler_init_mirostat_v2(seed, tau, eta))
+
+    def add_penalties(self, n_vocab: int, last_n: int, repeat: float, frequency: float, presence: float) -> None:
+        self._add(self._lib.llama_sampler_init_penalties(n_vocab, last_n, repeat, frequency, presence))
+
+    def add_dry(
+        self,
+        vocab: Vocab,
+        *,
+        multiplier: float,
+        base: float,
+        allowed_length: int,
+        last_n: int,
+        breakers: Sequence[str],
+    ) -> None:
+        texts = (ctypes.c_char_p * len(breakers))(*(b.encode() for b in breakers))
+        self._add(
+            self._lib.llama_sampler_init_dry(
+                vocab.handle, multiplier, base, allowed_length, last_n, texts, len(breakers)
+            )
+        )
+
+    def add_logit_bias(self, n_vocab: int, bias: Mapping[int, float]) -> None:
+        entries = (self._lib.llama_logit_bias * len(bias))()
+        for entry, (token, value) in zip(entries, bias.items(), strict=True):
+            entry.token, entry.bias = token, value
+        self._add(self._lib.llama_sampler_init_logit_bias(n_vocab, len(bias), entries))
+
+    def add_grammar(self, vocab: Vocab, gbnf: str, root: str = "root") -> None:
+        """llama.cpp's own grammar. Accepting a token that it forbids ends the process: check first.
+
+        Raises:
+            ValueError: the grammar does not parse.
+        """
+        sampler = self._lib.llama_sampler_init_grammar(vocab.handle, gbnf.encode(), root.encode())
+        if not sampler:
+            raise ValueError("the grammar does not parse")
+        self._add(sampler)
+
+    def sample(self, context: Context, index: int) -> int:
+        """Choose a token from the logits of the batch's `index`-th token, and accept it."""
+        token: int = self._sample(self._handle, context.handle, index)
+        return token
+
+    def accept(self, token: int) -> None:
+        """Tell the samplers of a token that they did not choose, such as the prompt's."""
+        self._lib.llama_sampler_accept(self._handle, token)
+
+    def clone(self) -> SamplerChain:
+        """Copy the chain with its state."""
+        copy = SamplerChain()
+        self._lib.llama_sampler_free(copy._handle)
+        copy._handle = self._lib.llama_sampler_clone(self._handle)
+        return copy
+
+    def close(self) -> None:
+        """Free the samplers; closing twice is harmless."""
+        if self._handle:
+            self._lib.llama_sampler_free(self._handle)
+            self._handle = None
+            with SamplerChain._count_lock:
+                SamplerChain.n_alive -= 1
+
+    def __enter__(self) -> SamplerChain:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self.close()

@@ -1,0 +1,111 @@
+"""The model's vocabulary: text to tokens and back."""
+
+from __future__ import annotations
+
+import ctypes
+from typing import Any
+
+from localllm.llama.library import library
+
+_ATTR_CONTROL = 1 << 3
+_ATTR_USER_DEFINED = 1 << 4
+
+
+class Vocab:
+    """A view of a model's vocabulary; valid as long as the model. Safe to use from several threads."""
+
+    def __init__(self, handle: Any) -> None:
+        self._lib = library()
+        self._handle = handle
+        self.n_tokens: int = self._lib.llama_vocab_n_tokens(handle)
+        self._pieces: list[bytes | None] = [None] * self.n_tokens
+        self._is_eog: dict[int, bool] = {}
+        self._eog_ids: tuple[int, ...] | None = None
+
+    @property
+    def handle(self) -> Any:
+        return self._handle
+
+    @property
+    def add_bos(self) -> bool:
+        """Whether the model expects its beginning-of-text token first."""
+        return bool(self._lib.llama_vocab_get_add_bos(self._handle))
+
+    @property
+    def bos(self) -> int | None:
+        return self._special("bos")
+
+    @property
+    def eos(self) -> int | None:
+        return self._special("eos")
+
+    @property
+    def eot(self) -> int | None:
+        return self._special("eot")
+
+    def _special(self, name: str) -> int | None:
+        token: int = getattr(self._lib, f"llama_vocab_{name}")(self._handle)
+        return token if 0 <= token < self.n_tokens else None
+
+    def is_eog(self, token: int) -> bool:
+        """Whether the token ends a generation (end of text, of turn, of message)."""
+        known = self._is_eog.get(token)
+        if known is None:
+            known = self._is_eog[token] = bool(self._lib.llama_vocab_is_eog(self._handle, token))
+        return known
+
+    @property
+    def eog_tokens(self) -> tuple[int, ...]:
+        """All tokens that end a generation, ascending; the first call looks at the whole vocabulary."""
+        if self._eog_ids is None:
+            ends = self._lib.llama_vocab_is_eog
+            self._eog_ids = tuple(t for t in range(self.n_tokens) if ends(self._handle, t))
+        return self._eog_ids
+
+    def is_control(self, token: int) -> bool:
+        return bool(self._lib.llama_vocab_get_attr(self._handle, token) & _ATTR_CONTROL)
+
+    def is_user_defined(self, token: int) -> bool:
+        return bool(self._lib.llama_vocab_get_attr(self._handle, token) & _ATTR_USER_DEFINED)
+
+    def text(self, token: int) -> str:
+        """Return the token as the vocabulary spells it, such as "<|im_end|>"."""
+        raw: bytes | None = self._lib.llama_vocab_get_text(self._handle, token)
+        return (raw or b"").decode("utf-8", "replace")
+
+    def piece(self, token: int, *, special: bool = False) -> bytes:
+        """Return the bytes that the token stands for; control tokens are empty unless `special`."""
+        if special:
+            return self._render(token, special=True)
+        piece = self._pieces[token]
+        if piece is None:
+            piece = self._pieces[token] = self._render(token, special=False)
+        return piece
+
+    def _render(self, token: int, *, special: bool) -> bytes:
+        size = 64
+        while True:
+            buffer = ctypes.create_string_buffer(size)
+            n: int = self._lib.llama_token_to_piece(self._handle, token, buffer, size, 0, special)
+            if n >= 0:
+                return buffer.raw[:n]
+            size = -n
+
+    def tokenize(self, text: str, *, add_special: bool, parse_special: bool) -> list[int]:
+        """Return the token ids of `text`.
+
+        Args:
+            text: lone surrogates are replaced, since they have no UTF-8 form.
+            add_special: add the tokens that the model expects around a text, such as BOS.
+            parse_special: turn text like "<|im_end|>" into its control token.
+        """
+        data = text.encode("utf-8", "replace")
+        capacity = len(data) + 16
+        while True:
+            tokens = (ctypes.c_int32 * capacity)()
+            n: int = self._lib.llama_tokenize(
+                self._handle, data, len(data), tokens, capacity, add_special, parse_special
+            )
+            if n >= 0:
+                return list(tokens[:n])
+            capacity = -n

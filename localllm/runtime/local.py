@@ -1,0 +1,153 @@
+"""A model loaded in this process."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from localllm.engine.engine import Engine
+from localllm.engine.events import Event
+from localllm.engine.request import GenerationRequest
+from localllm.engine.stats import EngineStats
+from localllm.errors import UnsupportedModel
+from localllm.gguf import ModelShape, read_header
+from localllm.hardware import available_ram_bytes, plan_load
+from localllm.hardware.types import LoadOptions, LoadPlan
+from localllm.runtime.backend import ModelInfo, TextControls
+
+if TYPE_CHECKING:
+    from localllm.chat.grammar import GrammarCompiler
+    from localllm.llama import Model
+
+
+class LocalBackend:
+    """Loads a model: check the header, plan the memory, load, start the engine. Then builds matchers for its requests.
+
+    Args:
+        path: a GGUF file.
+        options: what the planner shall respect.
+        on_progress: called with the loaded share, 0 to 1; returning normally lets the load go on.
+        after_step: called on the engine's thread after each step's events.
+
+    Raises:
+        ModelError, NotEnoughMemory, RequestError: see `open_backend`.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        options: LoadOptions,
+        *,
+        on_progress: Callable[[float], None] | None = None,
+        after_step: Callable[[], None] | None = None,
+    ) -> None:
+        started = time.perf_counter()
+        header = read_header(path)
+        shape = ModelShape.from_header(header)
+        plan = _plan(shape, path, options)
+        self._model = _load_model(path, plan, on_progress)
+        try:
+            self._engine = Engine(self._model, plan, after_step=after_step)
+        except BaseException:
+            self._model.close()
+            raise
+        self._grammars: GrammarCompiler | None = None
+        self._info = _describe(self._model, shape, plan, self._engine, time.perf_counter() - started)
+
+    @property
+    def info(self) -> ModelInfo:
+        return self._info
+
+    @property
+    def engine(self) -> Engine:
+        """The engine itself, for measurements."""
+        return self._engine
+
+    def tokenize(self, text: str, *, add_special: bool, parse_special: bool) -> list[int]:
+        return self._model.vocab.tokenize(text, add_special=add_special, parse_special=parse_special)
+
+    def submit(
+        self,
+        request: GenerationRequest,
+        controls: TextControls,
+        sink: Callable[[Event], None],
+        *,
+        request_id: int | None = None,
+    ) -> int:
+        from localllm.chat.stops import StopScanner
+
+        constraint = None
+        if controls.grammar is not None:
+            constraint = self._compiler().compile(controls.grammar.kind, controls.grammar.text)
+        stop = StopScanner(controls.stop) if controls.stop else None
+        return self._engine.submit(request, sink, constraint=constraint, stop=stop, request_id=request_id)
+
+    def _compiler(self) -> GrammarCompiler:
+        if self._grammars is None:
+            from localllm.chat.grammar import GrammarCompiler
+            from localllm.runtime.vocab_view import ModelVocab
+
+            self._grammars = GrammarCompiler(ModelVocab(self._model.vocab))
+        return self._grammars
+
+    def cancel(self, request_id: int) -> None:
+        self._engine.cancel(request_id)
+
+    def stats(self) -> EngineStats:
+        return self._engine.stats()
+
+    def close(self) -> None:
+        self._engine.close()
+        self._model.close()
+
+
+def _plan(shape: ModelShape, path: Path, options: LoadOptions) -> LoadPlan:
+    from localllm.llama import list_devices
+
+    return plan_load(shape, path, list_devices(), options, available_ram_bytes())
+
+
+def _load_model(path: Path, plan: LoadPlan, on_progress: Callable[[float], None] | None) -> Model:
+    from localllm.llama import Model, ModelParams
+
+    def report(share: float) -> bool:
+        if on_progress is not None:
+            on_progress(share)
+        return True
+
+    model = Model(path, ModelParams(n_gpu_layers=plan.n_gpu_layers), on_progress=report)
+    if not model.has_decoder or model.vocab.n_tokens == 0 or model.has_encoder:
+        model.close()
+        raise UnsupportedModel(
+            f"{path.name} is not a text generator: it has no decoder of its own.",
+            hint="Choose a chat or completion model.",
+        )
+    return model
+
+
+def _describe(model: Model, shape: ModelShape, plan: LoadPlan, engine: Engine, load_s: float) -> ModelInfo:
+    vocab = model.vocab
+    return ModelInfo(
+        path=str(model.path),
+        name=model.metadata("general.name") or model.path.stem,
+        description=model.description,
+        architecture=shape.architecture,
+        n_params=model.n_params,
+        size_bytes=model.size_bytes,
+        n_vocab=vocab.n_tokens,
+        n_ctx=engine.n_ctx,
+        n_cells=engine.n_cells,
+        n_ctx_train=model.n_ctx_train,
+        n_slots=plan.n_slots,
+        n_gpu_layers=plan.n_gpu_layers,
+        kv_type_k=plan.kv_type_k,
+        kv_type_v=plan.kv_type_v,
+        chat_template=model.chat_template(),
+        bos_text=vocab.text(vocab.bos) if vocab.bos is not None else "",
+        eos_text=vocab.text(vocab.eos) if vocab.eos is not None else "",
+        add_bos=vocab.add_bos,
+        load_s=load_s,
+        plan_notes=plan.notes,
+    )

@@ -1,0 +1,94 @@
+"""What the worker and its client say to each other: msgpack frames, each after its length, over the worker's pipes."""
+
+from __future__ import annotations
+
+import struct
+from typing import BinaryIO
+
+import msgspec
+
+from localllm.engine.events import ErrorInfo, FinishEvent, PrefillProgress, TokenEvent
+from localllm.engine.request import GenerationRequest
+from localllm.engine.stats import EngineStats
+from localllm.hardware.types import LoadOptions
+from localllm.runtime.backend import ModelInfo, TextControls
+
+_LENGTH = struct.Struct("<I")
+MAX_FRAME_BYTES = 1 << 30
+
+
+class Load(msgspec.Struct, tag="load"):
+    path: str
+    options: LoadOptions
+
+
+class Submit(msgspec.Struct, tag="submit"):
+    request_id: int
+    request: GenerationRequest
+    controls: TextControls
+
+
+class Cancel(msgspec.Struct, tag="cancel"):
+    request_id: int
+
+
+class Tokenize(msgspec.Struct, tag="tokenize"):
+    call_id: int
+    text: str
+    add_special: bool
+    parse_special: bool
+
+
+class GetStats(msgspec.Struct, tag="stats"):
+    call_id: int
+
+
+class LoadProgress(msgspec.Struct, tag="load_progress"):
+    share: float
+
+
+class Loaded(msgspec.Struct, tag="loaded"):
+    info: ModelInfo
+
+
+class LoadFailed(msgspec.Struct, tag="load_failed"):
+    error: ErrorInfo
+
+
+class Reply(msgspec.Struct, tag="reply"):
+    """The answer to a call; `call_id` is the request's id where a submission is answered."""
+
+    call_id: int
+    error: ErrorInfo | None = None
+    tokens: list[int] | None = None
+    stats: EngineStats | None = None
+
+
+ToWorker = Load | Submit | Cancel | Tokenize | GetStats
+FromWorker = LoadProgress | Loaded | LoadFailed | Reply | PrefillProgress | TokenEvent | FinishEvent
+
+_encoder = msgspec.msgpack.Encoder()
+to_worker_decoder = msgspec.msgpack.Decoder(ToWorker)
+from_worker_decoder = msgspec.msgpack.Decoder(FromWorker)
+
+
+def frame(message: ToWorker | FromWorker) -> bytes:
+    """Return the message as bytes, its length first."""
+    body = _encoder.encode(message)
+    return _LENGTH.pack(len(body)) + body
+
+
+def read_frame(stream: BinaryIO) -> bytes | None:
+    """Read one message's bytes; None at the end of the stream, also in the middle of a frame.
+
+    Raises:
+        ValueError: the length is absurd, so this is not our protocol.
+    """
+    head = stream.read(_LENGTH.size)
+    if len(head) < _LENGTH.size:
+        return None
+    (size,) = _LENGTH.unpack(head)
+    if size > MAX_FRAME_BYTES:
+        raise ValueError(f"a frame of {size} bytes")
+    body = stream.read(size)
+    return body if len(body) == size else None
