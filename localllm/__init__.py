@@ -18,6 +18,7 @@ from localllm._version import __version__
 
 if TYPE_CHECKING:
     from localllm.engine.events import Timings, Usage
+    from localllm.engine.stats import EngineStats
     from localllm.errors import (
         ContextLengthExceeded,
         EngineError,
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
         RequestError,
     )
     from localllm.llm import LLM, ChatEvent, Done, Progress, TextDelta, load
-    from localllm.runtime.backend import EngineStats, ModelInfo
+    from localllm.runtime.backend import ModelInfo
 
 __all__ = [
     "LLM",
@@ -56,7 +57,8 @@ __all__ = [
 _HOMES = {
     "localllm.llm": ("LLM", "ChatEvent", "Done", "Progress", "TextDelta", "load"),
     "localllm.engine.events": ("Timings", "Usage"),
-    "localllm.runtime.backend": ("EngineStats", "ModelInfo"),
+    "localllm.engine.stats": ("EngineStats",),
+    "localllm.runtime.backend": ("ModelInfo",),
     "localllm.errors": (
         "ContextLengthExceeded",
         "EngineError",

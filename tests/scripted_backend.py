@@ -20,8 +20,9 @@ from localllm.engine.events import (
     Usage,
 )
 from localllm.engine.request import GenerationRequest
+from localllm.engine.stats import EngineStats
 from localllm.errors import ContextLengthExceeded, EngineClosed
-from localllm.runtime.backend import EngineStats, ModelInfo, Sink, TextControls
+from localllm.runtime.backend import ModelInfo, Sink, TextControls
 
 CHAT_TEMPLATE = (
     "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}"
@@ -62,6 +63,7 @@ def model_info(**changes: object) -> ModelInfo:
         "size_bytes": 0,
         "n_vocab": 256,
         "n_ctx": 4096,
+        "n_cells": 4096,
         "n_ctx_train": 4096,
         "n_slots": 4,
         "n_gpu_layers": 0,
@@ -119,9 +121,7 @@ class ScriptedBackend:
         call = Call(request, controls)
         self.calls.append(call)
         request_id = len(self.calls)
-        thread = threading.Thread(
-            target=self._answer, args=(request_id, call, next(self._scripts), sink), daemon=True
-        )
+        thread = threading.Thread(target=self._answer, args=(request_id, call, next(self._scripts), sink), daemon=True)
         self.threads.append(thread)
         thread.start()
         return request_id
@@ -132,7 +132,7 @@ class ScriptedBackend:
 
     def stats(self) -> EngineStats:
         counts = dict.fromkeys(EngineStats.__struct_fields__, 0)
-        return EngineStats(**(counts | {"n_requests": len(self.calls), "n_cells": self._info.n_ctx}))
+        return EngineStats(**(counts | {"n_requests": len(self.calls), "n_cells": self._info.n_cells}))
 
     def close(self) -> None:
         self.closed = True
@@ -141,7 +141,9 @@ class ScriptedBackend:
 
     def _answer(self, request_id: int, call: Call, script: Script, sink: Sink) -> None:
         prompt = call.request.prompt
-        n_cached = sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], zip(prompt, self._cached)))
+        n_cached = sum(
+            1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], zip(prompt, self._cached, strict=False))
+        )
         self._cached = prompt
         for step in range(1, script.n_progress + 1):
             n_done = n_cached + (len(prompt) - n_cached) * step // script.n_progress

@@ -9,12 +9,13 @@ from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, Literal, Self, Unpack
 
 from localllm.engine.events import Event
-from localllm.errors import RequestError, TemplateError
+from localllm.engine.stats import EngineStats
+from localllm.errors import RequestError
 from localllm.hardware.types import LoadOptions
 from localllm.llm.events import ChatEvent, Done
 from localllm.llm.options import GenerateOptions, GenerationSpec, parse_options
 from localllm.llm.stream import Generation
-from localllm.runtime.backend import Backend, EngineStats, ModelInfo
+from localllm.runtime.backend import Backend, ModelInfo
 
 if TYPE_CHECKING:
     from localllm.chat.messages import Message
@@ -48,9 +49,7 @@ class LLM:
         """What was loaded, and how."""
         return self._backend.info
 
-    def chat(
-        self, messages: Messages, **options: Unpack[GenerateOptions]
-    ) -> Generator[ChatEvent, None, None]:
+    def chat(self, messages: Messages, **options: Unpack[GenerateOptions]) -> Generator[ChatEvent, None, None]:
         """Answer a conversation. Leaving the iterator early cancels the request.
 
         Args:
@@ -68,9 +67,7 @@ class LLM:
         spec = parse_options(options)
         return self._stream(self._chat_prompt(messages), spec)
 
-    def generate(
-        self, prompt_text: str, **options: Unpack[GenerateOptions]
-    ) -> Generator[ChatEvent, None, None]:
+    def generate(self, prompt_text: str, **options: Unpack[GenerateOptions]) -> Generator[ChatEvent, None, None]:
         """Continue a text, without a chat template. As `chat` in everything else."""
         spec = parse_options(options)
         return self._stream(self._text_prompt(prompt_text), spec)
@@ -86,16 +83,12 @@ class LLM:
             raise RequestError("ask returns one completion.", hint="Use chat, whose events carry an index.")
         return next(event for event in self.chat(messages, **options) if isinstance(event, Done))
 
-    def achat(
-        self, messages: Messages, **options: Unpack[GenerateOptions]
-    ) -> AsyncGenerator[ChatEvent, None]:
+    def achat(self, messages: Messages, **options: Unpack[GenerateOptions]) -> AsyncGenerator[ChatEvent, None]:
         """`chat` for asyncio; nothing in it blocks the loop. Cancelling the task cancels the request."""
         spec = parse_options(options)
         return self._astream(lambda: self._chat_prompt(messages), spec)
 
-    def agenerate(
-        self, prompt_text: str, **options: Unpack[GenerateOptions]
-    ) -> AsyncGenerator[ChatEvent, None]:
+    def agenerate(self, prompt_text: str, **options: Unpack[GenerateOptions]) -> AsyncGenerator[ChatEvent, None]:
         """`generate` for asyncio."""
         spec = parse_options(options)
         return self._astream(lambda: self._text_prompt(prompt_text), spec)
@@ -132,17 +125,17 @@ class LLM:
 
     def _render(self, messages: Sequence[Message]) -> list[int]:
         if self._template is None:
-            self._template = _template_of(self.info)
-        text = self._template.render(messages, add_generation_prompt=True)
+            from localllm.chat.template import ChatTemplate
+
+            info = self.info
+            self._template = ChatTemplate(info.chat_template, bos_text=info.bos_text, eos_text=info.eos_text)
+        text = self._template.render(messages)
         # Most templates write BOS themselves, and a second one makes answers worse.
-        bos = self.info.bos_text
-        return _at_least_one(self.tokenize(text, add_special=not (bos and text.startswith(bos))))
+        return _at_least_one(self.tokenize(text, add_special=not self._template.starts_with_bos(text)))
 
     def _stream(self, prompt: Sequence[int], spec: GenerationSpec) -> Generator[ChatEvent, None, None]:
         queue: SimpleQueue[tuple[int, Event]] = SimpleQueue()
-        run = Generation(
-            self._backend, spec.requests(prompt), spec.controls, lambda i, event: queue.put((i, event))
-        )
+        run = Generation(self._backend, spec.requests(prompt), spec.controls, lambda i, event: queue.put((i, event)))
         try:
             run.start()
             while not run.is_finished:
@@ -218,16 +211,6 @@ def load(
         kv_type_v=kv_type if kv_type_v is None else kv_type_v,
     )
     return LLM(open_backend(resolve(ref), options, in_process=in_process, on_progress=on_progress))
-
-
-def _template_of(info: ModelInfo) -> ChatTemplate:
-    from localllm.chat.template import ChatTemplate
-
-    if info.chat_template is None:
-        raise TemplateError(
-            f"{info.name} has no chat template.", hint="It completes text: use generate, or run --raw."
-        )
-    return ChatTemplate(info.chat_template, bos_text=info.bos_text, eos_text=info.eos_text)
 
 
 def _at_least_one(tokens: list[int]) -> list[int]:
