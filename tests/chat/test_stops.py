@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import time
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -47,7 +48,7 @@ def test_scanner_equals_brute_force_for_any_split(text: str, stops: list[str], c
     data = text.encode()
     edges = [0, *sorted(min(cut, len(data)) for cut in cuts), len(data)]
     scanner = StopScanner(stops)
-    for a, b in zip(edges, edges[1:], strict=False):
+    for a, b in pairwise(edges):
         found = scanner.feed(data[a:b])
         assert found == any(stop.encode() in data[:b] for stop in stops)
 

@@ -37,7 +37,8 @@ def _template(name: str, **kwargs: Any) -> ChatTemplate:
         (
             "smollm2",
             [HI],
-            "<|im_start|>system\nYou are a helpful AI assistant named SmolLM, trained by Hugging Face<|im_end|>\n"
+            "<|im_start|>system\n"
+            "You are a helpful AI assistant named SmolLM, trained by Hugging Face<|im_end|>\n"
             "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n",
         ),
         (
@@ -49,9 +50,11 @@ def _template(name: str, **kwargs: Any) -> ChatTemplate:
         (
             "qwen2.5-coder",
             [HI, CALL, RESULT],
-            "<|im_start|>system\nYou are Qwen, created by Alibaba Cloud. You are a helpful assistant.<|im_end|>\n"
+            "<|im_start|>system\n"
+            "You are Qwen, created by Alibaba Cloud. You are a helpful assistant.<|im_end|>\n"
             "<|im_start|>user\nHi<|im_end|>\n"
-            '<|im_start|>assistant\n<tool_call>\n{"name": "add", "arguments": {"a": 1}}\n</tool_call><|im_end|>\n'
+            '<|im_start|>assistant\n<tool_call>\n{"name": "add", "arguments": {"a": 1}}\n'
+            "</tool_call><|im_end|>\n"
             "<|im_start|>user\n<tool_response>\n2\n</tool_response><|im_end|>\n<|im_start|>assistant\n",
         ),
         (
@@ -68,7 +71,8 @@ def _template(name: str, **kwargs: Any) -> ChatTemplate:
             [HI, CALL, RESULT],
             "<s><|start_header_id|>system<|end_header_id|>\n\n<|eot_id|>"
             "<|start_header_id|>user<|end_header_id|>\n\nHi<|eot_id|>"
-            '<|start_header_id|>assistant<|end_header_id|>\n\n{"name": "add", "parameters": {"a": 1}}<|eot_id|>'
+            "<|start_header_id|>assistant<|end_header_id|>\n\n"
+            '{"name": "add", "parameters": {"a": 1}}<|eot_id|>'
             '<|start_header_id|>ipython<|end_header_id|>\n\n"2"<|eot_id|>'
             "<|start_header_id|>assistant<|end_header_id|>\n\n",
         ),
@@ -141,8 +145,8 @@ def test_reasoning_of_the_past_reaches_the_template() -> None:
 
 def test_arguments_stay_text_for_templates_that_print_them() -> None:
     source = (
-        "{% for m in messages %}{{ m.content or '' }}"
-        "{% for c in m.tool_calls or [] %}{{ c.function.name + c.function.arguments }}{% endfor %}{% endfor %}"
+        "{% for m in messages %}{{ m.content or '' }}{% for c in m.tool_calls or [] %}"
+        "{{ c.function.name + c.function.arguments }}{% endfor %}{% endfor %}"
     )
     assert ChatTemplate(source, bos_text="", eos_text="").render([CALL]) == 'add{"a": 1}'
 
@@ -162,7 +166,8 @@ def test_no_template_means_chatml() -> None:
     )
     assert template.render([HI, CALL, RESULT], add_generation_prompt=False) == (
         "<|im_start|>user\nHi<|im_end|>\n"
-        '<|im_start|>assistant\n<tool_call>\n{"name": "add", "arguments": {"a": 1}}\n</tool_call><|im_end|>\n'
+        '<|im_start|>assistant\n<tool_call>\n{"name": "add", "arguments": {"a": 1}}\n'
+        "</tool_call><|im_end|>\n"
         "<|im_start|>user\n<tool_response>\n2\n</tool_response><|im_end|>\n"
     )
     assert '"name": "add"' in template.render([SYSTEM, HI], tools=[TOOL])
@@ -177,8 +182,8 @@ def test_broken_template_is_an_error_unless_the_caller_asks_for_the_fallback() -
 
 
 def test_refusal_of_the_template_is_passed_on() -> None:
+    short = {"role": "assistant", "tool_calls": [{"id": "x", "function": {"name": "add"}}]}
     with pytest.raises(TemplateError, match="length 9"):
-        short = {**CALL, "tool_calls": [{**CALL["tool_calls"][0], "id": "x"}]}  # type: ignore[dict-item, index]
         _template("mistral").render([HI, short, RESULT])
 
 

@@ -119,8 +119,7 @@ def tojson(
     n_chars, chunks = 0, []
     for chunk in encoder.iterencode(value):
         n_chars += len(chunk)
-        if n_chars > meter().limits.value_bytes:
-            raise OutOfBounds(f"it built a value of more than {meter().limits.value_bytes >> 20} MiB")
+        meter().check_size(n_chars)
         chunks.append(chunk)
     return meter().keep("".join(chunks))
 

@@ -42,7 +42,7 @@ class Limits:
     cpu_s: float = 1.5
     """Of the rendering thread, so that a busy machine does not fail a good template."""
     value_bytes: int = 32 << 20
-    total_bytes: int = 512 << 20
+    total_bytes: int = 256 << 20
     """Of all values made, those already given back included."""
     output_chars: int = 64 << 20
     n_items: int = 1_000_000
@@ -84,10 +84,14 @@ class Meter:
         if time.thread_time() > self._deadline:
             raise OutOfBounds(f"it ran for more than {self.limits.cpu_s} s")
 
-    def allow(self, n_bytes: int) -> None:
-        """Pay for a value of `n_bytes` that is about to be made, or was just made out of paid ones."""
+    def check_size(self, n_bytes: int) -> None:
+        """Make sure that one value may have `n_bytes`."""
         if n_bytes > self.limits.value_bytes:
             raise OutOfBounds(f"it built a value of more than {self.limits.value_bytes >> 20} MiB")
+
+    def allow(self, n_bytes: int) -> None:
+        """Pay for a value of `n_bytes` that is about to be made, or was just made out of paid ones."""
+        self.check_size(n_bytes)
         self._n_bytes += n_bytes
         if self._n_bytes > self.limits.total_bytes:
             raise OutOfBounds(f"it built more than {self.limits.total_bytes >> 20} MiB of values")
@@ -109,8 +113,7 @@ class Meter:
             self.allow_items(len(value))
             weight, depth = self._measure(value)
             self.allow(_HEADER_BYTES + _CELL_BYTES * len(value))
-            if weight > self.limits.value_bytes:
-                raise OutOfBounds(f"it built a value of more than {self.limits.value_bytes >> 20} MiB")
+            self.check_size(weight)
             if depth > self.limits.depth:
                 raise OutOfBounds(f"it nested values more than {self.limits.depth} deep")
         elif isinstance(value, int) and value.bit_length() > self.limits.int_bits:

@@ -52,9 +52,11 @@ def _multiply(left: Any, right: Any) -> Any:
         left, right = right, left
     if isinstance(left, _SEQUENCES) and isinstance(right, int):
         n_times = max(right, 0)
-        if not isinstance(left, str):
+        if isinstance(left, str):
+            meter().allow(len(left) * n_times)
+        else:
             meter().allow_items(len(left) * n_times)
-        meter().allow(meter().weight(left) * n_times)
+            meter().allow(meter().weight(left) * n_times)
     return meter().keep(left * right)
 
 
@@ -86,7 +88,8 @@ class BoundedFormatter(SandboxedFormatter):
             raise OutOfBounds("it used a format string that is too long or too wide")
         text: str = super().format_field(value, format_spec)
         self._n_chars += len(text)
-        meter().allow(self._n_chars)
+        meter().allow(len(text))
+        meter().check_size(self._n_chars)
         return text
 
 

@@ -1,0 +1,52 @@
+"""Fixtures: a tiny model, and engines on it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from localllm.engine import Engine
+from localllm.hardware.types import LoadPlan, MemoryEstimate
+from localllm.llama import Model
+from tests.engine.driving import EngineFactory
+from tests.tiny_model import write_tiny_model
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Model]:
+    path = write_tiny_model(tmp_path_factory.mktemp("tiny") / "tiny.gguf", n_ctx=4096)
+    with Model(Path(path)) as model:
+        yield model
+
+
+@pytest.fixture
+def make_engine(tiny: Model) -> Iterator[EngineFactory]:
+    engines: list[Engine] = []
+
+    def make(*, n_ctx: int = 2048, n_slots: int = 8, kv_type: str = "f16", **options: object) -> Engine:
+        plan = LoadPlan(
+            path="",
+            n_ctx=n_ctx,
+            n_slots=n_slots,
+            n_gpu_layers=0,
+            kv_type_k=kv_type,
+            kv_type_v=kv_type,
+            n_batch=512,
+            n_ubatch=512,
+            n_threads=1,
+            estimate=MemoryEstimate(0, 0, 0),
+        )
+        engine = Engine(tiny, plan, **options)  # type: ignore[arg-type]
+        engines.append(engine)
+        return engine
+
+    yield make
+    for engine in engines:
+        engine.close()
+
+
+@pytest.fixture
+def engine(make_engine: Callable[..., Engine]) -> Engine:
+    return make_engine()
