@@ -44,16 +44,11 @@ def _page(summary: ModelSummary, with_tensors: bool) -> Iterator[str]:
     yield from _table(list(_facts(summary)), right=())
     yield from _section(
         "Tensor types",
-        [
-            (line.type, f"{line.n_tensors}", _count(line.n_params), _size(line.n_bytes))
-            for line in summary.types
-        ],
+        [(line.type, f"{line.n_tensors}", _count(line.n_params), _size(line.n_bytes)) for line in summary.types],
         right=(1, 2, 3),
         head=("type", "tensors", "weights", "size"),
     )
-    yield from _section(
-        "Metadata", [(_clean(line.key, 60), line.type, _value(line)) for line in summary.metadata]
-    )
+    yield from _section("Metadata", [(_clean(line.key, 60), line.type, _value(line)) for line in summary.metadata])
     if with_tensors:
         yield from _section(
             "Tensors",
@@ -83,9 +78,7 @@ def _facts(summary: ModelSummary) -> Iterator[tuple[str, str]]:
 
 
 def _shape_facts(shape: ModelShape) -> Iterator[tuple[str, str]]:
-    heads = f", {max(shape.n_head)} heads ({max(shape.n_head_kv)} KV) of {shape.head_dim_k}" * any(
-        shape.n_head
-    )
+    heads = f", {max(shape.n_head)} heads ({max(shape.n_head_kv)} KV) of {shape.head_dim_k}" * any(shape.n_head)
     yield "Layers", f"{shape.n_layer}, {shape.n_embd} wide{heads}"
     if shape.n_expert:
         yield "Experts", f"{shape.n_expert}, {shape.n_expert_used} used per token"

@@ -15,6 +15,7 @@ from typing import Any, TypedDict
 
 import msgspec
 
+from localllm.chat.schema import checked_schema
 from localllm.chat.stops import StopFilter
 from localllm.engine.request import GenerationRequest, SamplingParams
 from localllm.errors import InvalidGrammar, RequestError
@@ -161,7 +162,7 @@ def parse_options(options: Mapping[str, Any]) -> GenerationSpec:
 
     Raises:
         RequestError: an unknown name, or a value out of bounds; the message says which are allowed.
-        InvalidGrammar: `json_schema` is not a JSON object, or comes together with `grammar`.
+        InvalidGrammar: `json_schema` cannot be honoured, or comes together with `grammar`.
     """
     _check_names(options)
     for name, value in options.items():
@@ -251,10 +252,7 @@ def _grammar(options: Mapping[str, Any]) -> GrammarSpec | None:
 
 def _schema_text(schema: object) -> str:
     try:
-        parsed = json.loads(schema) if isinstance(schema, str) else schema
-        text = json.dumps(parsed)
+        text = schema if isinstance(schema, str) else json.dumps(schema)
     except (TypeError, ValueError, RecursionError) as error:
-        raise InvalidGrammar(f"json_schema is not JSON: {error}") from error
-    if not isinstance(parsed, Mapping):
-        raise InvalidGrammar(f"json_schema must be a JSON object, not {type(parsed).__name__}.")
-    return text
+        raise InvalidGrammar(f"json_schema is not JSON: {error}.", hint="Pass what JSON can hold.") from error
+    return checked_schema(text)
