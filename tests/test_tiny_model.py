@@ -22,9 +22,7 @@ def greedy(path: Path, prompt: list[int], n_tokens: int, kv_type: int) -> list[i
     for _ in range(n_tokens):
         tokens = (ctypes.c_int32 * len(step))(*step)
         assert llama_cpp.llama_decode(context, llama_cpp.llama_batch_get_one(tokens, len(step))) == 0
-        logits = np.ctypeslib.as_array(
-            llama_cpp.llama_get_logits_ith(context, -1), shape=(len(vocabulary()),)
-        )
+        logits = np.ctypeslib.as_array(llama_cpp.llama_get_logits_ith(context, -1), shape=(len(vocabulary()),))
         step = [int(logits.argmax())]
         out += step
     llama_cpp.llama_free(context)

@@ -148,9 +148,7 @@ def _add_value(writer: gguf.GGUFWriter, key: str, value: bool | int | float | st
         writer.add_array(key, value)
 
 
-def _shapes(
-    arch: str, n_layer: int, n_embd: int, n_q: int, n_kv: int, n_ff: int
-) -> dict[str, tuple[int, ...]]:
+def _shapes(arch: str, n_layer: int, n_embd: int, n_q: int, n_kv: int, n_ff: int) -> dict[str, tuple[int, ...]]:
     """Return each tensor's NumPy shape: (rows, columns) for a matrix, where the columns are the inputs."""
     n_vocab = len(vocabulary())
     shapes: dict[str, tuple[int, ...]] = {"token_embd.weight": (n_vocab, n_embd)}

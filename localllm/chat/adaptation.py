@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 
 from localllm.chat.messages import Message, ToolCall
+from localllm.chat.sandbox.meter import OutOfBounds
 from localllm.errors import TemplateError
 
 Render = Callable[[list[dict[str, Any]], list[Any] | None], str]
@@ -44,7 +45,10 @@ class Capabilities:
     def _ask(self, *messages: dict[str, Any], tools: list[Any] | None = None) -> str:
         try:
             return self._render(list(messages), tools)
-        except TemplateError:
+        except TemplateError as error:
+            # A template that ran for too long once would do so for every question.
+            if isinstance(error.__cause__, OutOfBounds):
+                raise
             return ""
 
     @functools.cached_property

@@ -1,8 +1,9 @@
 """llama.cpp's GBNF grammars, as the Lark grammars that llguidance reads.
 
 llguidance brings a converter, which reads some characters wrongly: escapes of four and eight digits lose
-their leading zeros, `[a&&b]` becomes an intersection, and of two rules of one name the first is dropped. So
-characters are first spelled in forms that mean the same to both, and two rules of one name are refused.
+their leading zeros, `[a&&b]` becomes an intersection, `("a"+)?` loses its parentheses, and of two rules of
+one name the first is dropped. So the text is first respelled in forms that mean the same to both, and two
+rules of one name are refused.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ _TOKEN = re.compile(
     | "(?P<literal>(?:\\.|[^"\\])*)"
     | \[(?P<negated>\^?)(?P<members>(?:\\.|[^\]\\])*)\]
     | (?P<name>[\w-]+)(?P<defines>[ \t]*::=)?
+    | (?P<group>\()
     | (?P<any>\.)""",
     re.VERBOSE | re.DOTALL,
 )
@@ -59,6 +61,9 @@ def _respell(token: re.Match[str], names: set[str]) -> str:
         return '"' + "".join(map(_spelled, _characters(token["literal"]))) + '"'
     if token["members"] is not None:
         return f"[{token['negated']}{_members(token['members'])}]"
+    if token["group"]:
+        # An empty string keeps the parentheses: the converter writes `("a"+)?` as `"a"+?` otherwise.
+        return '("" '
     if token["any"]:
         # A dot of GBNF matches line feeds too, unlike one of Lark.
         return r"[^\x00]"
@@ -71,9 +76,7 @@ def _name(token: re.Match[str], names: set[str]) -> str:
     name = token["name"]
     if token["defines"]:
         if name in names:
-            raise InvalidGrammar(
-                f"The GBNF grammar defines the rule {name!r} twice.", hint="Join them with |."
-            )
+            raise InvalidGrammar(f"The GBNF grammar defines the rule {name!r} twice.", hint="Join them with |.")
         names.add(name)
     # The converter calls the root rule "start".
     spelled = "start-as-named" if name == _RESERVED_NAME else name

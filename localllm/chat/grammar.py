@@ -21,11 +21,18 @@ from localllm.errors import InvalidGrammar
 
 if TYPE_CHECKING:
     from llguidance import LLMatcher, LLTokenizer
+    from llguidance._lib import JsonCompileOptions
 
 KINDS = ("json_schema", "json_object", "gbnf", "regex", "lark")
 
 _WHITESPACE = r" |\n{1,2}[ \t]{0,20}"
 """At most one of these between two tokens of JSON, as in llama.cpp: small models emit blanks for ever."""
+_JSON_OPTIONS: JsonCompileOptions = {
+    "whitespace_flexible": True,
+    "whitespace_pattern": _WHITESPACE,
+    "lenient": False,
+    "coerce_one_of": False,
+}
 _N_KEPT_GRAMMARS = 32
 _MAX_REASON_CHARS = 400
 _NEG_INF = np.float32(-np.inf)
@@ -86,9 +93,7 @@ class GrammarConstraint:
         """Whether `token` may come next."""
         if token in self._ends:
             return self._matcher.is_accepting()
-        return (
-            not self._n_ended and 0 <= token < self._n_vocab and self._matcher.validate_tokens([token]) == 1
-        )
+        return not self._n_ended and 0 <= token < self._n_vocab and self._matcher.validate_tokens([token]) == 1
 
     def n_allowed(self, tokens: Sequence[int]) -> int:
         """Return how many of `tokens`, from the first on, may come next one after the other."""
@@ -215,6 +220,9 @@ class GrammarCompiler:
         tokenizer = self._llguidance_tokenizer()
         _, complaints = LLMatcher.validate_grammar_with_warnings(source, tokenizer)
         matcher = LLMatcher(tokenizer, source, log_level=0)
+        if not complaints and not matcher.is_error():
+            # That a grammar generates nothing, or is too complex, may show only at the first token.
+            matcher.compute_bitmask()
         if complaints or matcher.is_error():
             reason = _first_line(complaints[0] if complaints else matcher.get_error())
             raise InvalidGrammar(f"The {kind} grammar cannot be honoured: {reason}", hint=_hint(kind))
@@ -234,15 +242,12 @@ def _source(kind: str, text: str) -> str:
 
     if kind in ("json_schema", "json_object"):
         schema = checked_schema(text) if kind == "json_schema" else '{"type": "object"}'
-        return LLMatcher.grammar_from_json_schema(
-            schema,
-            overrides={
-                "whitespace_flexible": True,
-                "whitespace_pattern": _WHITESPACE,
-                "lenient": False,
-                "coerce_one_of": False,
-            },
-        )
+        try:
+            return LLMatcher.grammar_from_json_schema(schema, overrides=_JSON_OPTIONS)
+        except ValueError as error:
+            raise InvalidGrammar(
+                f"The {kind} grammar cannot be honoured: {_first_line(str(error))}", hint=_hint(kind)
+            ) from error
     if kind == "gbnf":
         return LLMatcher.grammar_from_lark(gbnf_to_lark(text))
     if kind == "regex":
@@ -260,5 +265,5 @@ def _hint(kind: str) -> str:
 
 def _first_line(reason: str) -> str:
     """Return llguidance's reason without the state and the grammar that it may append."""
-    line = " ".join(reason.split("<state>")[0].split())
+    line = " ".join(reason.split("<state>")[0].split("<backtrace>")[0].split())
     return line if len(line) <= _MAX_REASON_CHARS else f"{line[:_MAX_REASON_CHARS]}…"

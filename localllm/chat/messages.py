@@ -71,9 +71,7 @@ def parse_messages(messages: Sequence[Mapping[str, Any] | Message]) -> list[Mess
     if isinstance(messages, str | bytes | Mapping) or not isinstance(messages, Sequence):
         raise RequestError("messages must be a list.", hint='Pass [{"role": "user", "content": "Hello"}].')
     if not messages:
-        raise RequestError(
-            "messages is empty.", hint='Pass at least one, {"role": "user", "content": "Hello"}.'
-        )
+        raise RequestError("messages is empty.", hint='Pass at least one, {"role": "user", "content": "Hello"}.')
     return [_parse_message(message, f"messages[{index}]") for index, message in enumerate(messages)]
 
 
@@ -108,9 +106,7 @@ def _from_mapping(message: Mapping[str, Any], where: str) -> Message:
     try:
         return msgspec.convert(fields, Message)
     except msgspec.ValidationError as error:
-        raise RequestError(
-            f"{where}{_located(error)}", hint="See the message shape of OpenAI's API."
-        ) from error
+        raise RequestError(f"{where}{_located(error)}", hint="See the message shape of OpenAI's API.") from error
 
 
 def _part(part: Any, where: str) -> Any:

@@ -13,9 +13,7 @@ MAX_STOP_CHARS = 4096
 def _checked(stops: Iterable[str]) -> tuple[str, ...]:
     unique = tuple(dict.fromkeys(stops))
     if len(unique) > MAX_STOPS:
-        raise RequestError(
-            f"{len(unique)} stop strings, {MAX_STOPS} allowed.", hint="Keep the few that end a turn."
-        )
+        raise RequestError(f"{len(unique)} stop strings, {MAX_STOPS} allowed.", hint="Keep the few that end a turn.")
     for stop in unique:
         if not stop:
             raise RequestError("A stop string is empty.", hint="Leave it out: every text contains it.")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 
+import click
+
 PROMPT = "> "
 MORE = ". "
 QUOTES = '"""'
@@ -19,7 +21,11 @@ def terminal_line(prompt: str) -> str:
 
     with contextlib.suppress(ImportError):
         import readline  # noqa: F401  # Its import is what gives `input` editing and history.
-    return input(prompt)
+    try:
+        return input(prompt)
+    except EOFError:
+        click.echo(err=True)
+        raise
 
 
 def piped_line(prompt: str) -> str:

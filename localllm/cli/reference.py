@@ -32,7 +32,10 @@ def _lines() -> Iterator[str]:
     yield "# Command line"
     yield ""
     yield "Written by `python -m localllm.cli.reference`; change the commands, not this file."
-    root = click.Context(app, info_name="localllm", terminal_width=WIDTH, max_content_width=WIDTH)
+    names = app.context_settings["help_option_names"]
+    root = click.Context(
+        app, info_name="localllm", terminal_width=WIDTH, max_content_width=WIDTH, help_option_names=names
+    )
     yield from _section("localllm", app.get_help(root))
     for name in VERBS:
         command = app.get_command(root, name)

@@ -78,8 +78,10 @@ def _facts(summary: ModelSummary) -> Iterator[tuple[str, str]]:
 
 
 def _shape_facts(shape: ModelShape) -> Iterator[tuple[str, str]]:
-    heads = f", {max(shape.n_head)} heads ({max(shape.n_head_kv)} KV) of {shape.head_dim_k}" * any(shape.n_head)
-    yield "Layers", f"{shape.n_layer}, {shape.n_embd} wide{heads}"
+    yield "Layers", f"{shape.n_layer}, {shape.n_embd} wide"
+    if any(shape.n_head):
+        heads = f"{max(shape.n_head)} ({max(shape.n_head_kv)} for keys and values)"
+        yield "Heads", f"{heads}, {shape.head_dim_k} wide"
     if shape.n_expert:
         yield "Experts", f"{shape.n_expert}, {shape.n_expert_used} used per token"
     window = f", sliding window of {shape.n_swa:,}" if shape.n_swa else ""

@@ -25,7 +25,7 @@ class Command(NamedTuple):
     act: Callable[[Dialogue, str], None]
 
 
-class Quit(Exception):  # noqa: N818  # It is no error.
+class Quit(Exception):
     """The person wants to leave."""
 
 

@@ -23,10 +23,8 @@ def choose_token(context: Context, vocab: Vocab, sequence: Sequence, index: int)
     before = None if n_logprobs is None else log_softmax(context.logits(index))
     if sequence.constraint is not None:
         sequence.constraint.mask_logits(context.logits(index))
-    if sequence.chain is None:
-        token = int(context.logits(index).argmax())
-    else:
-        token = sequence.chain.sample(context, index)
+    chain = sequence.chain
+    token = int(context.logits(index).argmax()) if chain is None else chain.sample(context, index)
     if sequence.constraint is not None:
         sequence.constraint.accept(token)
     if before is None:

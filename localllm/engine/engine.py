@@ -34,7 +34,7 @@ from localllm.engine.scheduler import Scheduler, StepPlan
 from localllm.engine.sequence import Sequence
 from localllm.engine.stats import EngineStats, Totals
 from localllm.errors import ContextLengthExceeded, EngineClosed, LocalLLMError, RequestError
-from localllm.hardware.types import LoadPlan
+from localllm.hardware.types import LoadPlan, n_sequence_ids
 from localllm.llama import AbortFlag, Context, ContextParams, Model, SamplerChain
 
 log = logging.getLogger("localllm.engine")
@@ -44,8 +44,6 @@ MAX_IDLE_CELLS = 256
 """While streams run, more idle cells than this move to RAM: they slow every decode (design.md, Facts)."""
 RESUME_ROOM = 128
 """A preempted request comes back when there is room for this many more tokens, so that it does not bounce."""
-N_KEPT_MAX = 16
-"""Sequence ids kept for idle prefixes, beside the slots; each costs a row of logits."""
 
 
 class _Cancel(NamedTuple):
@@ -80,7 +78,7 @@ class Engine:
         self._vocab = model.vocab
         self._model = model
         self._after_step = after_step
-        n_seq_max = min(256, plan.n_slots + N_KEPT_MAX)
+        n_seq_max = n_sequence_ids(plan.n_slots)
         abort = AbortFlag()
         self._context = Context(
             model,

@@ -95,17 +95,11 @@ class Cursor:
         self.skip(length * size, what)
 
     def _too_many(self, length: int, what: str) -> InvalidModelFile:
-        problem = (
-            f"{what} claims {length:,} elements, and only {self.n_left_bytes:,} bytes are left in the file"
-        )
+        problem = f"{what} claims {length:,} elements, and only {self.n_left_bytes:,} bytes are left in the file"
         return invalid(self.path, problem, DAMAGED)
 
     def _beyond(self, needed: int, what: str) -> InvalidModelFile:
         if self._n_bytes > MAX_HEADER_BYTES >= self.end:
-            return invalid(
-                self.path, f"{what} is not within the first {MAX_HEADER_BYTES:,} bytes of the file"
-            )
-        problem = (
-            f"is truncated or damaged: {what} ends at byte {needed:,}, the file at byte {self._n_bytes:,}"
-        )
+            return invalid(self.path, f"{what} is not within the first {MAX_HEADER_BYTES:,} bytes of the file")
+        problem = f"is truncated or damaged: {what} ends at byte {needed:,}, the file at byte {self._n_bytes:,}"
         return invalid(self.path, problem, TRUNCATED)

@@ -112,13 +112,9 @@ def _read_version(cursor: Cursor) -> int:
         return version
     if struct.unpack(">I", struct.pack("<I", version))[0] in (1, *VERSIONS):
         problem = "is big-endian, for another kind of processor"
-        raise invalid(
-            cursor.path, problem, "Download the little-endian file, or swap it with gguf_convert_endian.py."
-        )
+        raise invalid(cursor.path, problem, "Download the little-endian file, or swap it with gguf_convert_endian.py.")
     if version == 1:
-        raise invalid(
-            cursor.path, "is GGUF version 1, which llama.cpp no longer reads; 2 and 3 it does", CONVERT
-        )
+        raise invalid(cursor.path, "is GGUF version 1, which llama.cpp no longer reads; 2 and 3 it does", CONVERT)
     hint = "If the file is newer than localllm, update localllm; otherwise download the file again."
     raise invalid(cursor.path, f"is GGUF version {version:,}; 2 and 3 can be read", hint)
 
@@ -136,9 +132,7 @@ def _read_count(cursor: Cursor, what: str, allowed: int, min_bytes: int) -> int:
 def _check_architecture(header: GGUFHeader) -> None:
     value = header.metadata.get(ARCHITECTURE_KEY)
     if value is None:
-        raise invalid(
-            header.path, f"has no {ARCHITECTURE_KEY}, so it is no model that llama.cpp can run", CONVERT
-        )
+        raise invalid(header.path, f"has no {ARCHITECTURE_KEY}, so it is no model that llama.cpp can run", CONVERT)
     if not isinstance(value, str) or not value:
         found = header.metadata_types[ARCHITECTURE_KEY] if value != "" else "empty"
         raise invalid(header.path, f"{ARCHITECTURE_KEY} is {found}, where a name is demanded", CONVERT)

@@ -43,9 +43,7 @@ class Hparams:
             return max(self._array(key, value, 0, highest), default=0)
         return self._checked(key, value, 0, highest)
 
-    def per_layer(
-        self, key: str, n_layer: int, highest: int, default: tuple[int, ...] = ()
-    ) -> tuple[int, ...]:
+    def per_layer(self, key: str, n_layer: int, highest: int, default: tuple[int, ...] = ()) -> tuple[int, ...]:
         """Return one number for each layer; the file may hold one for all of them.
 
         Raises:

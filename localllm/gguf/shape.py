@@ -70,6 +70,27 @@ class ModelShape:
     """Values that one token adds to each layer's V cache."""
     weights: Weights
 
+    @property
+    def n_head_max(self) -> int:
+        """Query heads of the layer that has the most."""
+        return max(self.n_head)
+
+    @property
+    def weights_bytes(self) -> int:
+        return self.weights.n_bytes
+
+    @property
+    def layer_bytes(self) -> tuple[int, ...]:
+        return self.weights.layer_bytes
+
+    @property
+    def output_bytes(self) -> int:
+        return self.weights.output_bytes
+
+    @property
+    def token_embd_bytes(self) -> int:
+        return self.weights.token_embd_bytes
+
     @classmethod
     def from_header(cls, header: GGUFHeader) -> ModelShape:
         """Derive the shape.
@@ -137,9 +158,7 @@ def _check_is_model(header: GGUFHeader) -> None:
     if header.architecture == "clip":
         kind = "mmproj"
     if kind in _NOT_A_MODEL:
-        raise invalid(
-            header.path, f"is not a language model but {_NOT_A_MODEL[kind]}", "Open a model instead."
-        )
+        raise invalid(header.path, f"is not a language model but {_NOT_A_MODEL[kind]}", "Open a model instead.")
 
 
 def _heads(keys: Hparams, n_layer: int, is_recurrent: bool) -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -150,14 +169,10 @@ def _heads(keys: Hparams, n_layer: int, is_recurrent: bool) -> tuple[tuple[int, 
         return n_head, none
     architecture = printable(keys.header.architecture)
     if not any(n_head):
-        raise invalid(
-            keys.header.path, f"{architecture}.attention.head_count is 0 or missing; 1 is the least"
-        )
+        raise invalid(keys.header.path, f"{architecture}.attention.head_count is 0 or missing; 1 is the least")
     for layer, (n_q, n_kv) in enumerate(zip(n_head, n_head_kv, strict=True)):
         if n_kv and n_q % n_kv:
-            raise invalid(
-                keys.header.path, f"layer {layer} has {n_q} query heads for {n_kv} key and value heads"
-            )
+            raise invalid(keys.header.path, f"layer {layer} has {n_q} query heads for {n_kv} key and value heads")
     return n_head, n_head_kv
 
 
@@ -182,9 +197,7 @@ def _kv_widths(
         head_dim_v = swa_v = 0
     interval = keys.number("full_attention_interval", 1, MAX_LAYERS, 1)
     n_keeping = n_layer - keys.number("attention.shared_kv_layers", 0, n_layer, 0)
-    heads = [
-        n if layer < n_keeping and (layer + 1) % interval == 0 else 0 for layer, n in enumerate(n_head_kv)
-    ]
+    heads = [n if layer < n_keeping and (layer + 1) % interval == 0 else 0 for layer, n in enumerate(n_head_kv)]
     width_k = tuple(n * (swa_k if window else head_dim_k) for n, window in zip(heads, swa, strict=True))
     width_v = tuple(n * (swa_v if window else head_dim_v) for n, window in zip(heads, swa, strict=True))
     return width_k, width_v
@@ -202,8 +215,6 @@ def _cache_type(name: str, head_dim: int) -> GGMLType:
     if entry is None:
         raise RequestError(f"No such KV cache type: {printable(name)}", hint="Use f16, q8_0 or q4_0.")
     if head_dim % entry.block_size:
-        problem = (
-            f"KV cache type {name} has blocks of {entry.block_size}; this model's heads are {head_dim} wide"
-        )
+        problem = f"KV cache type {name} has blocks of {entry.block_size}; this model's heads are {head_dim} wide"
         raise RequestError(problem, hint="Use f16.")
     return entry

@@ -70,9 +70,7 @@ def read_bytes(path: Path, offset: int, n_bytes: int) -> bytes:
     except (OSError, ValueError) as error:
         raise _refused(path, error) from error
     if len(data) < n_bytes:
-        raise invalid(
-            path, f"has become shorter since it was opened: no byte {offset + n_bytes:,}", TRUNCATED
-        )
+        raise invalid(path, f"has become shorter since it was opened: no byte {offset + n_bytes:,}", TRUNCATED)
     return data
 
 
@@ -90,9 +88,7 @@ def _regular_file_bytes(path: Path) -> int:
 
 def _refused(path: Path, error: OSError | ValueError) -> ModelNotFound | InvalidModelFile:
     if isinstance(error, PermissionError):
-        return invalid(
-            path, "may not be read: permission denied", "Give yourself the right to read the file."
-        )
+        return invalid(path, "may not be read: permission denied", "Give yourself the right to read the file.")
     if isinstance(error, (FileNotFoundError, NotADirectoryError, ValueError)):
         return ModelNotFound(f"No such file: {printable(str(path), 200)}", hint=_NOT_FOUND_HINT)
     reason = error.strerror or type(error).__name__

@@ -19,9 +19,7 @@ _NAME = re.compile(r"(.+)-(\d{5})-of-(\d{5})\.gguf", re.DOTALL)
 _NO_RENAMING = "Keep all parts in one folder, under the names that they were published with."
 
 
-def split_position(
-    path: Path, metadata: Mapping[str, MetadataValue], types: Mapping[str, str]
-) -> tuple[int, int]:
+def split_position(path: Path, metadata: Mapping[str, MetadataValue], types: Mapping[str, str]) -> tuple[int, int]:
     """Return which part of a model a file is, from 0, and of how many; (0, 1) for a whole model.
 
     Raises:
@@ -82,9 +80,7 @@ def check_tensor_count(path: Path, metadata: Mapping[str, MetadataValue], n_tens
         raise invalid(path, f"announces {announced} tensors in {TENSORS_KEY}; its parts hold {n_tensors}")
 
 
-def _number(
-    path: Path, metadata: Mapping[str, MetadataValue], types: Mapping[str, str], key: str, default: int
-) -> int:
+def _number(path: Path, metadata: Mapping[str, MetadataValue], types: Mapping[str, str], key: str, default: int) -> int:
     value = metadata.get(key, default)
     # llama.cpp ends the process over another type in a later part.
     if types.get(key, "u16") != "u16" or not isinstance(value, int):

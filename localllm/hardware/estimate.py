@@ -16,9 +16,6 @@ from localllm.hardware.sizes import MIB
 N_CTX_STEP = 256
 """llama.cpp rounds every context up to a multiple of this many cells."""
 
-N_SEQUENCE_IDS = 256
-"""Sequence ids that a context may have (llama.cpp's LLAMA_MAX_SEQ): slots and kept prefixes together."""
-
 _FLOAT_BYTES = 4
 
 
@@ -32,7 +29,9 @@ class ModelShape(Protocol):
     @property
     def n_embd(self) -> int: ...
     @property
-    def n_head(self) -> int: ...
+    def n_head_max(self) -> int:
+        """Query heads of the layer that has the most."""
+
     @property
     def n_head_kv(self) -> Sequence[int]:
         """One count per layer; 0 for a layer without attention."""
@@ -85,8 +84,7 @@ def kv_layer_bytes(shape: ModelShape, kind_k: KVType, kind_v: KVType, n_ctx: int
     cells = padded_n_ctx(n_ctx)
     widest = 0 if uses_flash_attention(shape) else max(shape.n_head_kv, default=0)
     return [
-        cells * kind_k.row_bytes(n * shape.head_dim_k)
-        + cells * kind_v.row_bytes((widest or n) * shape.head_dim_v)
+        cells * kind_k.row_bytes(n * shape.head_dim_k) + cells * kind_v.row_bytes((widest or n) * shape.head_dim_v)
         if n
         else 0
         for n in shape.n_head_kv
@@ -94,11 +92,17 @@ def kv_layer_bytes(shape: ModelShape, kind_k: KVType, kind_v: KVType, n_ctx: int
 
 
 def compute_buffer_bytes(
-    shape: ModelShape, n_ctx: int, n_ubatch: int, *, n_seq_max: int = 1, flash_attention: bool = True
+    shape: ModelShape,
+    n_ctx: int,
+    n_ubatch: int,
+    *,
+    n_seq_max: int = 1,
+    n_outputs: int | None = None,
+    flash_attention: bool = True,
 ) -> int:
     """Return an upper bound of one device's compute buffer.
 
-    llama.cpp reserves the graph of a whole micro-batch in which every token has an output, over a full cache.
+    llama.cpp reserves the graph of a full micro-batch over a full cache; None is an output of every token.
     Two phases can be the peak, and their tensors share memory:
 
     - attention: the mask, n_ctx wide (f16 with flash attention, else f32), and without flash attention the
@@ -111,15 +115,16 @@ def compute_buffer_bytes(
     cells = padded_n_ctx(n_ctx)
     n_tokens = -(-min(cells, n_ubatch) // n_seq_max) * n_seq_max
     mask_bytes = cells * (2 if flash_attention else _FLOAT_BYTES)
-    scores_bytes = 0 if flash_attention else shape.n_head * cells * _FLOAT_BYTES
+    scores_bytes = 0 if flash_attention else shape.n_head_max * cells * _FLOAT_BYTES
     ff_bytes = 2 * shape.n_ff * _FLOAT_BYTES
-    width = max(shape.n_embd, shape.n_head * max(shape.head_dim_k, shape.head_dim_v))
+    width = max(shape.n_embd, shape.n_head_max * max(shape.head_dim_k, shape.head_dim_v))
     rows_bytes = 8 * width * _FLOAT_BYTES
-    peak = max(mask_bytes + max(scores_bytes, ff_bytes), shape.n_vocab * _FLOAT_BYTES)
-    return n_tokens * (peak + rows_bytes) + MIB
+    logits_bytes = min(n_outputs or n_tokens, n_tokens) * shape.n_vocab * _FLOAT_BYTES
+    peak = max(n_tokens * (mask_bytes + max(scores_bytes, ff_bytes)), logits_bytes)
+    return peak + n_tokens * rows_bytes + MIB
 
 
-def output_buffer_bytes(shape: ModelShape, n_outputs: int = N_SEQUENCE_IDS) -> int:
+def output_buffer_bytes(shape: ModelShape, n_outputs: int) -> int:
     """Return the bytes of `n_outputs` rows of logits in RAM, where llama.cpp copies them for the sampler.
 
     It reserves one row for every sequence id at once, and more only for a batch with more outputs.

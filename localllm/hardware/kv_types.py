@@ -56,9 +56,7 @@ def kv_type(name: str) -> KVType:
     if found is None:
         near = get_close_matches(name.lower(), KV_TYPES, n=1)
         guess = f" Did you mean {near[0]}?" if near else ""
-        raise RequestError(
-            f"No KV cache type is called {name!r}.{guess}", hint=f"Use one of: {', '.join(KV_TYPES)}."
-        )
+        raise RequestError(f"No KV cache type is called {name!r}.{guess}", hint=f"Use one of: {', '.join(KV_TYPES)}.")
     return found
 
 

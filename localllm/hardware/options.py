@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from localllm.errors import RequestError
-from localllm.hardware.estimate import N_CTX_STEP, N_SEQUENCE_IDS, ModelShape, uses_flash_attention
+from localllm.hardware.estimate import N_CTX_STEP, ModelShape, uses_flash_attention
 from localllm.hardware.kv_types import check_kv_type, kv_type
-from localllm.hardware.types import LoadOptions
+from localllm.hardware.types import N_SEQ_LIMIT, LoadOptions
 
 N_CTX_LIMIT = 2**31 - N_CTX_STEP
 """llama.cpp's positions are 32-bit signed."""
@@ -22,7 +22,7 @@ def check_options(options: LoadOptions, shape: ModelShape) -> None:
     """
     _check_range("n_ctx", options.n_ctx, N_CTX_LIMIT)
     _check_range("threads", options.n_threads, N_THREADS_LIMIT)
-    _check_range("n_slots", options.n_slots, N_SEQUENCE_IDS)
+    _check_range("n_slots", options.n_slots, N_SEQ_LIMIT)
     _check_range("n_batch", options.n_batch, N_CTX_LIMIT)
     _check_range("n_ubatch", options.n_ubatch, N_CTX_LIMIT)
     if options.n_batch < options.n_slots:

@@ -12,7 +12,6 @@ from functools import cached_property
 from itertools import accumulate
 
 from localllm.hardware.estimate import (
-    N_SEQUENCE_IDS,
     ModelShape,
     compute_buffer_bytes,
     kv_layer_bytes,
@@ -61,8 +60,7 @@ class Machine:
     def device_free_bytes(self) -> tuple[int, ...]:
         """A device that reports no memory at all uses the host's, as llama.cpp takes it."""
         return tuple(
-            device.memory_free_bytes if device.memory_total_bytes else self.ram_free_bytes
-            for device in self.devices
+            device.memory_free_bytes if device.memory_total_bytes else self.ram_free_bytes for device in self.devices
         )
 
     def fits_devices(self, footprint: Footprint) -> bool:
@@ -100,6 +98,8 @@ class Placement:
     kv_type_k: KVType
     kv_type_v: KVType
     n_ubatch: int
+    n_seq_max: int
+    """Sequence ids, and so rows of logits."""
 
     @property
     def n_gpu_layers_max(self) -> int:
@@ -141,9 +141,14 @@ class Placement:
         shape, devices = self.shape, self.machine.devices
         kv = kv_layer_bytes(shape, self.kv_type_k, self.kv_type_v, n_ctx)
         compute = compute_buffer_bytes(
-            shape, n_ctx, self.n_ubatch, n_seq_max=N_SEQUENCE_IDS, flash_attention=uses_flash_attention(shape)
+            shape,
+            n_ctx,
+            self.n_ubatch,
+            n_seq_max=self.n_seq_max,
+            n_outputs=self.n_seq_max,
+            flash_attention=uses_flash_attention(shape),
         )
-        output_rows = output_buffer_bytes(shape)
+        output_rows = output_buffer_bytes(shape, self.n_seq_max)
         *layer_devices, output_device = self._device_of(n_gpu_layers)
         on_device = [0] * len(devices)
         ram = self._input_bytes + output_rows + compute
@@ -176,9 +181,7 @@ class Placement:
         so that offloading one more layer to them never needs more RAM than one fewer.
         """
         shared = [
-            n_bytes
-            for n_bytes, device in zip(on_device, self.machine.devices, strict=True)
-            if shares_ram(device)
+            n_bytes for n_bytes, device in zip(on_device, self.machine.devices, strict=True) if shares_ram(device)
         ]
         if not shared:
             return 0

@@ -21,7 +21,7 @@ from localllm.hardware.kv_types import KV_TYPES, kv_type
 from localllm.hardware.options import N_CTX_LIMIT, check_options
 from localllm.hardware.placement import Footprint, Machine, Placement, offload_devices, shares_ram
 from localllm.hardware.sizes import format_bytes
-from localllm.hardware.types import Device, LoadOptions, LoadPlan
+from localllm.hardware.types import Device, LoadOptions, LoadPlan, n_sequence_ids
 
 N_CTX_PER_SLOT = 4096
 N_CTX_LEAST_WANTED = 8192
@@ -67,6 +67,7 @@ def plan_load(
         kv_type(options.kv_type_k),
         kv_type(options.kv_type_v),
         min(options.n_ubatch, options.n_batch),
+        n_sequence_ids(options.n_slots),
     )
     search = _Search(placement, options)
     n_gpu_layers, n_ctx = search.choose(str(path))
@@ -157,9 +158,7 @@ class _Search:
             for device, free in zip(machine.devices, machine.device_free_bytes, strict=True)
             if not shares_ram(device)
         )
-        allowed = (
-            n_ctx <= N_CTX_FLOOR or footprint.estimate.kv_bytes * KV_SHARE <= machine.ram_free_bytes + own
-        )
+        allowed = n_ctx <= N_CTX_FLOOR or footprint.estimate.kv_bytes * KV_SHARE <= machine.ram_free_bytes + own
         return allowed and machine.fits(footprint)
 
     def fits_with_own_layers(self, n_ctx: int) -> bool:
@@ -202,12 +201,7 @@ def _with_auto_layers(options: LoadOptions) -> LoadOptions:
 def _can_be_q8_0(placement: Placement) -> bool:
     shape, block = placement.shape, KV_TYPES["q8_0"].block_size
     is_wide = not placement.kv_type_k.is_quantized and not placement.kv_type_v.is_quantized
-    return (
-        is_wide
-        and uses_flash_attention(shape)
-        and not shape.head_dim_k % block
-        and not shape.head_dim_v % block
-    )
+    return is_wide and uses_flash_attention(shape) and not shape.head_dim_k % block and not shape.head_dim_v % block
 
 
 def _largest_n_ctx(limit: int, fits: Callable[[int], bool]) -> int:
@@ -246,9 +240,7 @@ def _notes(search: _Search, n_gpu_layers: int, n_ctx: int, n_batch: int, n_ubatc
     if options.n_ctx is None and n_ctx < search.wanted_n_ctx:
         notes.append(f"n_ctx is {n_ctx}, not {search.wanted_n_ctx}: that is what fits the free memory.")
     if options.n_ctx is not None and 0 < shape.n_ctx_train < n_ctx and options.n_slots == 1:
-        notes.append(
-            f"The model was trained on {shape.n_ctx_train} tokens; beyond that its answers may decay."
-        )
+        notes.append(f"The model was trained on {shape.n_ctx_train} tokens; beyond that its answers may decay.")
     if options.gpu_layers == "auto" and n_gpu_layers < most:
         notes.append(f"{n_gpu_layers} of {most} layers are on the GPU: that is what fits its free memory.")
     if isinstance(options.gpu_layers, int) and options.gpu_layers > n_gpu_layers:

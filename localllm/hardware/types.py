@@ -19,6 +19,17 @@ class Device:
     memory_free_bytes: int
 
 
+N_SEQ_LIMIT = 256
+"""Sequence ids that a context may have (llama.cpp's LLAMA_MAX_SEQ): slots and kept prefixes together."""
+N_KEPT_PREFIXES = 16
+"""Sequence ids beside the slots, for prefixes that wait in the cache; each costs a row of logits."""
+
+
+def n_sequence_ids(n_slots: int) -> int:
+    """Return how many sequence ids a context of `n_slots` slots gets."""
+    return min(N_SEQ_LIMIT, n_slots + N_KEPT_PREFIXES)
+
+
 @dataclass(frozen=True)
 class LoadOptions:
     """What the caller asked for; None means: choose."""

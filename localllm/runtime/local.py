@@ -12,7 +12,7 @@ from localllm.engine.events import Event
 from localllm.engine.request import GenerationRequest
 from localllm.engine.stats import EngineStats
 from localllm.errors import UnsupportedModel
-from localllm.gguf import ModelShape, read_header
+from localllm.gguf import ModelShape, check_loadable, read_header
 from localllm.hardware import available_ram_bytes, plan_load
 from localllm.hardware.types import LoadOptions, LoadPlan
 from localllm.runtime.backend import ModelInfo, TextControls
@@ -44,8 +44,7 @@ class LocalBackend:
         after_step: Callable[[], None] | None = None,
     ) -> None:
         started = time.perf_counter()
-        header = read_header(path)
-        shape = ModelShape.from_header(header)
+        shape = check_loadable(read_header(path))
         plan = _plan(shape, path, options)
         self._model = _load_model(path, plan, on_progress)
         try:

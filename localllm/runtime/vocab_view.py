@@ -16,10 +16,10 @@ class ModelVocab:
         return self._vocab.n_tokens
 
     @property
-    def eos_tokens(self) -> tuple[int, ...]:
+    def end_tokens(self) -> tuple[int, ...]:
         return self._vocab.eog_tokens
 
-    def piece(self, token: int, *, special: bool = False) -> bytes:
+    def piece(self, token: int, special: bool = True) -> bytes:
         return self._vocab.piece(token, special=special)
 
     def is_control(self, token: int) -> bool:

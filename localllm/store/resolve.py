@@ -65,11 +65,7 @@ def demo_model() -> Path:
 def looks_like_path(ref: str) -> bool:
     """Return whether `ref` is meant as a path: it has a separator, begins with ~, or ends in .gguf."""
     separators = [os.sep, *([os.altsep] if os.altsep else [])]
-    return (
-        any(separator in ref for separator in separators)
-        or ref.startswith("~")
-        or ref.lower().endswith(".gguf")
-    )
+    return any(separator in ref for separator in separators) or ref.startswith("~") or ref.lower().endswith(".gguf")
 
 
 def _is_directory(ref: str, path: str) -> ModelNotFound:
@@ -100,18 +96,14 @@ def _no_file(ref: str, path: str) -> ModelNotFound:
         return ModelNotFound(f"No file {ref}. Did you mean {guess}?", hint="Check the path.")
     if folder and not os.path.isdir(folder):
         return ModelNotFound(f"No file {ref}: there is no directory {folder}.", hint="Check the path.")
-    return ModelNotFound(
-        f"No file {ref}.", hint=f"Check the path, or leave the model out to use {DEMO_NAME}."
-    )
+    return ModelNotFound(f"No file {ref}.", hint=f"Check the path, or leave the model out to use {DEMO_NAME}.")
 
 
 def _no_name(ref: str) -> ModelNotFound:
     near = get_close_matches(ref.lower(), [DEMO_NAME], n=1)
     files = get_close_matches(f"{ref}.gguf", _gguf_files("."), n=1)
     guess = f" Did you mean {(near or files)[0]}?" if near or files else ""
-    return ModelNotFound(
-        f"No model is called {ref!r}.{guess}", hint=f"Use {DEMO_NAME}, or the path of a .gguf file."
-    )
+    return ModelNotFound(f"No model is called {ref!r}.{guess}", hint=f"Use {DEMO_NAME}, or the path of a .gguf file.")
 
 
 def _gguf_files(folder: str) -> list[str]:

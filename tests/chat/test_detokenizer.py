@@ -7,9 +7,7 @@ from hypothesis import strategies as st
 
 from localllm.chat.detokenizer import Utf8Stream
 
-_FRAGMENTS = st.sampled_from(
-    [b"a", "é".encode(), "€".encode(), "😀".encode(), b"\xff", b"\xe2\x82", b"\xf0", b"\x80"]
-)
+_FRAGMENTS = st.sampled_from([b"a", "é".encode(), "€".encode(), "😀".encode(), b"\xff", b"\xe2\x82", b"\xf0", b"\x80"])
 _BYTES = st.one_of(st.binary(max_size=40), st.lists(_FRAGMENTS, max_size=12).map(b"".join))
 
 

@@ -59,6 +59,7 @@ def _matches(grammar: str, text: str) -> bool:
         ('start ::= "a"\nroot ::= start "b"', "ab", "a"),
         ('root ::= a-b*\na-b ::= [0-9]{2,3} "::="', "12::=345::=", "1::="),
         ('root ::= "a" | "" ("b"\n| "c")+', "bcb", "ab"),
+        ('root ::= ("a"+)? ("b"{2}){2} ( [0-9]* )*', "abbbb12", "abb"),
         ('root ::= "${x} %ignore <end>"', "${x} %ignore <end>", "$"),
     ],
 )

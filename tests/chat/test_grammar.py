@@ -55,9 +55,7 @@ def _allowed(constraint: GrammarConstraint, vocab: VocabView) -> list[int]:
     return np.flatnonzero(logits == 0).tolist()
 
 
-def _walk(
-    compiler: GrammarCompiler, vocab: VocabView, kind: str, text: str, rng: random.Random
-) -> bytes | None:
+def _walk(compiler: GrammarCompiler, vocab: VocabView, kind: str, text: str, rng: random.Random) -> bytes | None:
     """Generate at random what the grammar allows, preferring to close; None where it did not end in time."""
     constraint = compiler.compile(kind, text)
     ends = set(vocab.end_tokens)
@@ -94,9 +92,7 @@ def test_random_walks_always_write_valid_documents(schema: Any) -> None:
 def test_random_walks_over_the_real_vocabulary_write_valid_documents(schema: Any) -> None:
     vocab = smollm2()
     compiler = _real_compiler()
-    written = [
-        _walk(compiler, vocab, "json_schema", json.dumps(schema), random.Random(seed)) for seed in range(4)
-    ]
+    written = [_walk(compiler, vocab, "json_schema", json.dumps(schema), random.Random(seed)) for seed in range(4)]
     finished = [document for document in written if document is not None]
     assert finished
     for document in finished:
@@ -240,7 +236,10 @@ def test_mask_touches_only_forbidden_logits() -> None:
         ("json_schema", '{"type": "string", "minLength": 5, "maxLength": 2}', "minLength"),
         ("json_schema", '{"type": "object", "required": ["a"], "additionalProperties": false}', "'a'"),
         ("json_schema", '{"items": ' * 2000 + "{}" + "}" * 2000, "deep"),
+        ("json_schema", '{"items": ' * 150 + "{}" + "}" * 150, "recursion"),
+        ("json_schema", '{"$ref": "#"}', "cannot be honoured"),
         ("json_schema", " " * 2_000_000, "allowed"),
+        ("gbnf", "root ::= root", "cannot be honoured"),
         ("gbnf", 'root ::= "a', "not valid"),
         ("gbnf", "root ::= missing", "missing"),
         ("regex", "[a", "unclosed"),
@@ -255,6 +254,16 @@ def test_what_cannot_be_honoured_is_refused_with_a_reason(kind: str, text: str, 
         COMPILER.compile(kind, text)
     assert reason in caught.value.message
     assert caught.value.hint
+
+
+def test_grammar_that_turns_out_too_complex_fails_and_does_not_end_the_turn() -> None:
+    constraint = COMPILER.compile("gbnf", 'root ::= "a"{1000000000}')
+    with pytest.raises(InvalidGrammar, match="Too many items"):
+        constraint.accept(ord("a"))
+    with pytest.raises(InvalidGrammar, match="Too many items"):
+        _allowed(constraint, VOCAB)
+    assert not constraint.is_complete
+    assert not constraint.allows(END)
 
 
 def test_property_named_like_a_keyword_is_no_keyword() -> None:

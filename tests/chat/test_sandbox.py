@@ -50,8 +50,7 @@ HOSTILE = {
     "indent_text": _MILLION + "{{ ('\\n' * 1000)|indent(s) }}",
     "power": "{{ (10**(10**8)) > 1 }}",
     "power_tower": "{{ 9**(9**(9**9)) }}",
-    "squares": "{% set ns = namespace(n=9) %}"
-    "{% for i in range(99) %}{% set ns.n = ns.n * ns.n %}{% endfor %}",
+    "squares": "{% set ns = namespace(n=9) %}{% for i in range(99) %}{% set ns.n = ns.n * ns.n %}{% endfor %}",
     "huge_int_text": "{{ ('f' * 1000000)|int(base=16) > 1 }}",
     "round": "{{ 1.5|round(10**9, 'ceil') }}",
     "range": "{{ range(10**9)|length }}",
@@ -70,8 +69,7 @@ HOSTILE = {
     "doubling_macro": _BIG + "{% macro d(s) %}{{ s }}{{ s }}{% endmacro %}"
     "{% for i in range(99) %}{% set ns.s = d(ns.s) %}{% endfor %}",
     "doubling_format": _BIG + "{% for i in range(99) %}{% set ns.s = '{0}{0}'.format(ns.s) %}{% endfor %}",
-    "doubling_list": "{% set ns = namespace(x=[1]) %}"
-    "{% for i in range(99) %}{% set ns.x = ns.x + ns.x %}{% endfor %}",
+    "doubling_list": "{% set ns = namespace(x=[1]) %}{% for i in range(99) %}{% set ns.x = ns.x + ns.x %}{% endfor %}",
     "long_output": _MILLION + "{% for i in range(99999) %}{{ s }}{% endfor %}",
     "long_block": _MILLION + "{% set b %}{% for i in range(99999) %}{{ s }}{% endfor %}{% endset %}",
     "many_copies": _MILLION + "".join(f"{{% set a{i} = s[1:] %}}" for i in range(2000)),
@@ -129,18 +127,22 @@ HOSTILE |= {
     "{% for i in range(99999) %}{% if b < a ~ 'z' %}{% endif %}{% endfor %}",
     "find_in_long": "{% set a = 'ab' * 9999999 %}{% for i in range(99999) %}{% if 'ba' * 99 ~ 'c' in a %}"
     "{% endif %}{% endfor %}",
+<<<<<<< HEAD
     "star_arguments": _LONG_LIST
-    + "{% macro m() %}{{ varargs|length }}{% endmacro %}{% for i in r %}{{ m(*r) }}{{ dict(a=r).a|length }}{% endfor %}",
+    + "{% macro m() %}{{ varargs|length }}{% endmacro %}"
+    + "{% for i in r %}{{ m(*r) }}{{ dict(a=r).a|length }}{% endfor %}",
+=======
+    "star_arguments": _LONG_LIST + "{% macro m() %}{{ varargs|length }}{% endmacro %}"
+    "{% for i in r %}{{ m(*r) }}{{ dict(a=r).a|length }}{% endfor %}",
+>>>>>>> chat
     "printed_namespaces": "{% set ns = namespace(x=1) %}"
     "{% for i in range(40) %}{% set ns.x = namespace(a=ns.x, b=ns.x) %}{% endfor %}"
     "{{ ns.x }}{{ raise_exception('survived') }}",
     "json_of_long_lists": _LONG_LIST + "{% for i in r %}{% set x = r|tojson(indent=16) %}{% endfor %}",
     "mapped_joins": _LONG_LIST + "{% for i in r %}{% set x = r|map('string')|join(',') %}{% endfor %}",
     "escapes": "{% set a = '&' * 20000000 %}{{ a|e|length }}",
-    "live_variables": "{% set ns = namespace() %}"
-    + "".join(f"{{% set a{i} = 'x' * 30000000 %}}" for i in range(50)),
-    "joiner_of_long_text": "{% set j = joiner('x' * 20000000) %}"
-    "{% for i in range(99999) %}{{ j() }}{% endfor %}",
+    "live_variables": "{% set ns = namespace() %}" + "".join(f"{{% set a{i} = 'x' * 30000000 %}}" for i in range(50)),
+    "joiner_of_long_text": "{% set j = joiner('x' * 20000000) %}{% for i in range(99999) %}{{ j() }}{% endfor %}",
 }
 
 ESCAPES = {
@@ -250,8 +252,7 @@ def test_one_template_renders_on_many_threads_at_once() -> None:
         ("{% generation %}x{% endgeneration %}", "x"),
         ("{% for i in range(9) %}{% if i == 3 %}{% break %}{% endif %}{{ i }}{% endfor %}", "012"),
         (
-            "{% set ns = namespace(n=0) %}{% for i in [1, 2] %}{% set ns.n = ns.n + i %}{% endfor %}"
-            "{{ ns.n }}",
+            "{% set ns = namespace(n=0) %}{% for i in [1, 2] %}{% set ns.n = ns.n + i %}{% endfor %}{{ ns.n }}",
             "3",
         ),
         ("{{ ['b', 'a']|sort|join(', ')|upper }}", "A, B"),

@@ -19,9 +19,7 @@ TOOL = {"type": "function", "function": {"name": "add", "parameters": {"type": "
 CALL = {
     "role": "assistant",
     "content": None,
-    "tool_calls": [
-        {"id": "abcdefghi", "type": "function", "function": {"name": "add", "arguments": '{"a": 1}'}}
-    ],
+    "tool_calls": [{"id": "abcdefghi", "type": "function", "function": {"name": "add", "arguments": '{"a": 1}'}}],
 }
 RESULT = {"role": "tool", "tool_call_id": "abcdefghi", "content": "2"}
 
@@ -185,6 +183,15 @@ def test_refusal_of_the_template_is_passed_on() -> None:
     short = {"role": "assistant", "tool_calls": [{"id": "x", "function": {"name": "add"}}]}
     with pytest.raises(TemplateError, match="length 9"):
         _template("mistral").render([HI, short, RESULT])
+
+
+def test_endless_template_is_stopped_once_and_not_for_every_question() -> None:
+    endless = "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}"
+    template = ChatTemplate(endless, bos_text="", eos_text="")
+    started = time.thread_time()
+    with pytest.raises(TemplateError, match="stopped"):
+        template.render([SYSTEM, HI, HI, CALL, RESULT, SYSTEM], tools=[TOOL])
+    assert time.thread_time() - started < 2.5
 
 
 def test_rendering_a_long_conversation_is_cheap() -> None:

@@ -28,7 +28,8 @@ def test_page_holds_facts_types_and_metadata(tmp_path: Path) -> None:
     page = show(write_tiny_model(tmp_path / "tiny.gguf"))
     lines = page.splitlines()
     assert "Architecture  llama" in lines
-    assert "Layers        2, 64 wide, 2 heads (1 KV) of 32" in lines
+    assert "Layers        2, 64 wide" in lines
+    assert "Heads         2 (1 for keys and values), 32 wide" in lines
     assert "Quantization  F32, 32.00 bits per weight" in lines
     assert any(line.split() == ["llama.block_count", "u32", "2"] for line in lines)
     assert "Tensors" not in lines
@@ -73,9 +74,6 @@ def test_errors_are_raised_as_they_are(tmp_path: Path) -> None:
 def test_real_model_is_shown_at_once() -> None:
     code = "from localllm.cli.show import command; command()"
     start = time.perf_counter()
-    subprocess.run(
-        [sys.executable, "-c", code, str(require_demo_model())], check=True, capture_output=True, timeout=30
-    )
-    assert time.perf_counter() - start < 0.5 * 4, (
-        "0.1 s where it was written; four times the aim for slow machines"
-    )
+    subprocess.run([sys.executable, "-c", code, str(require_demo_model())], check=True, capture_output=True, timeout=30)
+    # It takes 0.1 s on the machine where this was written; the rest is for slower ones.
+    assert time.perf_counter() - start < 2

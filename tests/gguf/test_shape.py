@@ -135,9 +135,7 @@ def replaced(path: Path, extra: dict[str, Any]) -> GGUFHeader:
     values = {key: found.metadata[f"x.{key}"] for key in extra}
     types = {key: found.metadata_types[f"x.{key}"] for key in extra}
     header = read_header(path)
-    return replace(
-        header, metadata={**header.metadata, **values}, metadata_types={**header.metadata_types, **types}
-    )
+    return replace(header, metadata={**header.metadata, **values}, metadata_types={**header.metadata_types, **types})
 
 
 def test_missing_number_is_refused(tmp_path: Path) -> None:
@@ -150,8 +148,12 @@ def test_missing_number_is_refused(tmp_path: Path) -> None:
     ("extra", "message"),
     [
         ({"llama.rope.scaling.type": "magic"}, "is 'magic'; none, linear, yarn, longrope are known"),
+        ({"llama.attention.layer_norm_rms_epsilon": float("nan")}, "is nan; 0 is the least"),
+        ({"llama.attention.layer_norm_rms_epsilon": -1.0}, "is -1; 0 is the least"),
         ({"llama.expert_group_count": 3}, "uses 0 of 3 groups of its 0 experts"),
         ({"tokenizer.ggml.tokens": ["a", "b", "a"]}, "token 2 repeats an earlier one, 'a'"),
+        ({"tokenizer.ggml.tokens": ["a", "b", "a\0b"]}, "token 2 repeats an earlier one, 'a'"),
+        ({"tokenizer.ggml.tokens": ["", "[EMPTY_0]"]}, "token 1 repeats an earlier one"),
         ({"tokenizer.ggml.tokens": [1, 2]}, r"tokens is of type arr\[i32\] where arr\[str\]"),
     ],
 )

@@ -12,9 +12,7 @@ from localllm.gguf import read_header
 from tests.gguf.raw import ARCH, I32, U16, U32, gguf_bytes, pair, tensor, write
 
 
-def part(
-    folder: Path, index: int, count: int, *, name: str | None = None, tensors: int = 2, **wrong: int
-) -> Path:
+def part(folder: Path, index: int, count: int, *, name: str | None = None, tensors: int = 2, **wrong: int) -> Path:
     number = wrong.get("number", index)
     pairs = [
         pair("split.no", wrong.get("kind", U16), number),
@@ -76,9 +74,7 @@ def test_wrong_later_part_is_refused(tmp_path: Path, wrong: dict[str, int], mess
 
 def test_tensor_count_must_match(tmp_path: Path) -> None:
     first = [part(tmp_path, 0, 2, tensors=7), part(tmp_path, 1, 2)][0]
-    with pytest.raises(
-        InvalidModelFile, match=r"announces 7 tensors in split\.tensors\.count; its parts hold 1"
-    ):
+    with pytest.raises(InvalidModelFile, match=r"announces 7 tensors in split\.tensors\.count; its parts hold 1"):
         read_header(first)
 
 

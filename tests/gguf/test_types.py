@@ -13,9 +13,12 @@ N_TYPES = 43
 
 def test_every_type_is_as_the_library_has_it() -> None:
     ggml = llama_cpp.llama_cpp._lib
-    for function, result in (
-        ("ggml_type_size", ctypes.c_size_t), ("ggml_blck_size", ctypes.c_int64), ("ggml_type_name", ctypes.c_char_p)
-    ):  # fmt: skip
+    results = {
+        "ggml_type_size": ctypes.c_size_t,
+        "ggml_blck_size": ctypes.c_int64,
+        "ggml_type_name": ctypes.c_char_p,
+    }
+    for function, result in results.items():
         getattr(ggml, function).restype = result
         getattr(ggml, function).argtypes = [ctypes.c_int]
     for number in range(N_TYPES):
@@ -24,10 +27,8 @@ def test_every_type_is_as_the_library_has_it() -> None:
             assert ggml.ggml_blck_size(number) == 0
         else:
             assert entry.name == ggml.ggml_type_name(number).decode()
-            assert (entry.block_size, entry.block_bytes) == (
-                ggml.ggml_blck_size(number),
-                ggml.ggml_type_size(number),
-            )
+            assert entry.block_size == ggml.ggml_blck_size(number)
+            assert entry.block_bytes == ggml.ggml_type_size(number)
 
 
 def test_file_types_are_as_the_library_numbers_them() -> None:

@@ -15,7 +15,7 @@ class Shape:
     architecture: str = "llama"
     n_layer: int = 32
     n_embd: int = 4096
-    n_head: int = 32
+    n_head_max: int = 32
     n_head_kv: list[int] = field(default_factory=lambda: [8] * 32)
     head_dim_k: int = 128
     head_dim_v: int = 128
@@ -36,7 +36,7 @@ LLAMA_8B = Shape()
 SMOLLM2 = Shape(
     n_layer=30,
     n_embd=576,
-    n_head=9,
+    n_head_max=9,
     n_head_kv=[3] * 30,
     head_dim_k=64,
     head_dim_v=64,
@@ -52,7 +52,7 @@ QWEN25_1_5B = Shape(
     architecture="qwen2",
     n_layer=28,
     n_embd=1536,
-    n_head=12,
+    n_head_max=12,
     n_head_kv=[2] * 28,
     n_ctx_train=32768,
     n_vocab=151936,

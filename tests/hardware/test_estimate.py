@@ -39,9 +39,7 @@ REPORTED = [
 def test_compute_buffer_is_bounded_closely(
     model: str, flash: bool, n_ctx: int, n_ubatch: int, n_seq_max: int, mib: float
 ) -> None:
-    estimate = compute_buffer_bytes(
-        SHAPES[model], n_ctx, n_ubatch, n_seq_max=n_seq_max, flash_attention=flash
-    )
+    estimate = compute_buffer_bytes(SHAPES[model], n_ctx, n_ubatch, n_seq_max=n_seq_max, flash_attention=flash)
     assert mib * MIB <= estimate <= 1.15 * mib * MIB + 4 * MIB
 
 

@@ -82,18 +82,18 @@ def test_batches_follow_a_small_context() -> None:
 
 def test_refusal_says_needed_free_and_a_context_that_fits() -> None:
     error = refusal(n_ctx=131072)
-    assert error.message == "Needs 22.2 GiB, 16.0 GiB free."
-    assert error.hint == "Try --kv-type q8_0 or --n-ctx 80384."
-    assert plan(n_ctx=80384).n_ctx == 80384
+    assert error.message == "Needs 22.0 GiB, 16.0 GiB free."
+    assert error.hint == "Try --kv-type q8_0 or --n-ctx 82176."
+    assert plan(n_ctx=82176).n_ctx == 82176
     assert plan(n_ctx=131072, kv_type_k="q8_0", kv_type_v="q8_0").n_ctx == 131072
-    refusal(n_ctx=80384 + 256)
+    refusal(n_ctx=82176 + 256)
 
 
 def test_absurd_context_is_refused_at_once() -> None:
     start = time.perf_counter()
     error = refusal(n_ctx=100_000_000)
     assert time.perf_counter() - start < 0.5
-    assert "--n-ctx 80384" in str(error.hint)
+    assert "--n-ctx 82176" in str(error.hint)
 
 
 def test_weights_that_do_not_fit_ask_for_a_smaller_file() -> None:

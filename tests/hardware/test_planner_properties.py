@@ -10,6 +10,7 @@ from localllm.hardware import Device, LoadOptions, LoadPlan, plan_load
 from localllm.hardware.estimate import padded_n_ctx
 from localllm.hardware.kv_types import KV_TYPES
 from localllm.hardware.placement import Footprint, Machine, Placement
+from localllm.hardware.types import n_sequence_ids
 from tests.hardware.shapes import GIB, LLAMA_8B, MIB, QWEN25_1_5B, SMOLLM2, Shape
 
 free_bytes = st.integers(64, 64 * 1024).map(lambda n: n * MIB)
@@ -60,16 +61,19 @@ def try_plan(shape: Shape, gpus: list[Device], wanted: LoadOptions, ram: int) ->
 
 def footprint_of(shape: Shape, gpus: list[Device], plan: LoadPlan, ram: int) -> Footprint:
     placement = Placement(
-        shape, Machine(tuple(gpus), ram), KV_TYPES[plan.kv_type_k], KV_TYPES[plan.kv_type_v], plan.n_ubatch
+        shape,
+        Machine(tuple(gpus), ram),
+        KV_TYPES[plan.kv_type_k],
+        KV_TYPES[plan.kv_type_v],
+        plan.n_ubatch,
+        n_sequence_ids(plan.n_slots),
     )
     return placement.footprint(plan.n_gpu_layers, plan.n_ctx)
 
 
 @given(shapes, st.lists(devices.filter(lambda d: d.kind == "gpu"), max_size=3), options, free_bytes)
 @settings(max_examples=150, deadline=None)
-def test_a_plan_is_never_above_the_free_memory(
-    shape: Shape, gpus: list[Device], wanted: LoadOptions, ram: int
-) -> None:
+def test_a_plan_is_never_above_the_free_memory(shape: Shape, gpus: list[Device], wanted: LoadOptions, ram: int) -> None:
     plan = try_plan(shape, gpus, wanted, ram)
     if plan is None:
         return
@@ -130,9 +134,7 @@ def test_explicit_values_are_obeyed_or_refused(
 
 @given(shapes, st.lists(devices, max_size=1), options, free_bytes)
 @settings(max_examples=100, deadline=None)
-def test_the_context_a_refusal_offers_fits(
-    shape: Shape, gpus: list[Device], wanted: LoadOptions, ram: int
-) -> None:
+def test_the_context_a_refusal_offers_fits(shape: Shape, gpus: list[Device], wanted: LoadOptions, ram: int) -> None:
     try:
         plan_load(shape, "m.gguf", gpus, wanted, ram, n_cores=1)
     except NotEnoughMemory as error:

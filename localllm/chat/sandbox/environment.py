@@ -50,7 +50,7 @@ _MAX_DATE_FORMAT_CHARS = 256
 _MAX_RAISED_CHARS = 500
 
 
-class RefusedByTemplate(Exception):  # noqa: N818
+class RefusedByTemplate(Exception):
     """The template called `raise_exception`: it cannot render this conversation."""
 
 

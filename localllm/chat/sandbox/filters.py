@@ -113,9 +113,7 @@ def tojson(
         raise OutOfBounds("it used a JSON separator that is too long")
     if (len(indent) if isinstance(indent, str) else indent or 0) > _MAX_SEPARATOR_CHARS:
         raise OutOfBounds("it used a JSON indentation that is too wide")
-    encoder = json.JSONEncoder(
-        ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys
-    )
+    encoder = json.JSONEncoder(ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
     n_chars, chunks = 0, []
     for chunk in encoder.iterencode(value):
         n_chars += len(chunk)

@@ -70,7 +70,7 @@ def _as_template_error(template: jinja2.Template | None = None) -> Iterator[None
     try:
         yield
     except OutOfBounds as error:
-        raise TemplateError(f"The chat template was stopped: {error}.", hint=_HINT) from None
+        raise TemplateError(f"The chat template was stopped: {error}.", hint=_HINT) from error
     except RefusedByTemplate as error:
         raise TemplateError(
             f"The chat template refuses this conversation: {error}",
@@ -81,9 +81,7 @@ def _as_template_error(template: jinja2.Template | None = None) -> Iterator[None
             f"The chat template is not valid, line {error.lineno}: {_reason(error)}", hint=_HINT
         ) from None
     except SecurityError as error:
-        raise TemplateError(
-            f"The chat template tried something it may not: {_reason(error)}", hint=_HINT
-        ) from None
+        raise TemplateError(f"The chat template tried something it may not: {_reason(error)}", hint=_HINT) from None
     except Exception as error:
         where = _line(error.__traceback__, template)
         raise TemplateError(
