@@ -73,7 +73,7 @@ def piped_text() -> str | None:
     if sys.stdin is None or sys.stdin.isatty():
         return None
     try:
-        text = click.get_binary_stream("stdin").read().decode()
+        text = sys.stdin.buffer.read().decode()
     except UnicodeDecodeError as error:
         raise RequestError(f"stdin is not UTF-8 text: {error}.", hint="Pipe text only.") from error
     return text.rstrip("\r\n") if text.strip() else None
