@@ -13,7 +13,7 @@ from localllm.cli.terminal import TextOutput, harmless
 from localllm.errors import LocalLLMError
 
 if TYPE_CHECKING:
-    from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
+    from rich.console import Console, ConsoleOptions, RenderResult
     from rich.live import Live
 
 REDRAW_S = 0.08
@@ -65,7 +65,7 @@ class MarkdownAnswer:
         now = time.monotonic()
         if now - self._drawn_at >= REDRAW_S:
             self._drawn_at = now
-            live.update(_Tail(_markdown(self._blocks.pending)), refresh=True)
+            live.update(_Block(self._blocks.pending, is_growing=True), refresh=True)
 
     def end(self) -> None:
         if self._live is None:
@@ -90,26 +90,30 @@ class MarkdownAnswer:
         if not self._is_first:
             self._console.print()
         self._is_first = False
-        self._console.print(_markdown(block))
+        self._console.print(_Block(block), end="")
 
 
-class _Tail:
-    """The last lines of something that may be taller than the terminal, which cannot be redrawn."""
+class _Block:
+    """A block of Markdown, without the blank lines that rich puts before some kinds of blocks.
 
-    def __init__(self, content: RenderableType) -> None:
-        self._content = content
+    Args:
+        text: Markdown.
+        is_growing: show its last lines only, since what is taller than the terminal cannot be redrawn.
+    """
+
+    def __init__(self, text: str, *, is_growing: bool = False) -> None:
+        from rich.markdown import Markdown
+
+        # A link shows its address, since a model may write one name and mean another place.
+        self._content = Markdown(text, hyperlinks=False)
+        self._is_growing = is_growing
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         from rich.segment import Segment
 
-        height = max(1, console.height - 2)
-        for line in console.render_lines(self._content, options, pad=False)[-height:]:
+        lines = console.render_lines(self._content, options, pad=False)
+        while lines and not "".join(segment.text for segment in lines[0]).strip():
+            del lines[0]
+        for line in lines[-max(1, console.height - 2) :] if self._is_growing else lines:
             yield from line
             yield Segment.line()
-
-
-def _markdown(text: str) -> RenderableType:
-    from rich.markdown import Markdown
-
-    # A link shows its address, since a model may write one name and mean another place.
-    return Markdown(text, hyperlinks=False)

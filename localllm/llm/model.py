@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequence
+from contextlib import suppress
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, Literal, Self, Unpack
 
@@ -155,7 +156,7 @@ class LLM:
 
         def deliver(index: int, event: Event) -> None:
             # The loop may have been closed under a request that was left behind.
-            if not loop.is_closed():
+            with suppress(RuntimeError):
                 loop.call_soon_threadsafe(queue.put_nowait, (index, event))
 
         prompt = await asyncio.to_thread(tokenize)
