@@ -11,39 +11,27 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from localllm.engine.cells import CellPool
 from localllm.engine.choose import choose_token
 from localllm.engine.cost import StepCost
 from localllm.engine.events import ErrorInfo, Event, FinishEvent, FinishReason, PrefillProgress, StopCause
+from localllm.engine.intake import Intake
 from localllm.engine.matchers import StopCondition, TokenConstraint
-from localllm.engine.prefix_cache import NO_MATCH, Match, PrefixCache
-from localllm.engine.radix_tree import as_tokens
+from localllm.engine.prefix_cache import PrefixCache
 from localllm.engine.request import GenerationRequest
+from localllm.engine.room import Room
 from localllm.engine.runner import Runner
-from localllm.engine.sampling import (
-    build_chain,
-    check_sampling,
-    is_plain_greedy,
-    n_history,
-    resolve_seed,
-)
 from localllm.engine.scheduler import Scheduler, StepPlan
 from localllm.engine.sequence import Sequence
 from localllm.engine.stats import EngineStats, Totals
-from localllm.errors import ContextLengthExceeded, EngineClosed, LocalLLMError, RequestError
+from localllm.errors import EngineClosed, LocalLLMError
 from localllm.hardware.types import LoadPlan, n_sequence_ids
 from localllm.llama import AbortFlag, Context, ContextParams, Model, SamplerChain
 
 log = logging.getLogger("localllm.engine")
-
-MAX_LOGPROBS = 20
-MAX_IDLE_CELLS = 256
-"""While streams run, more idle cells than this move to RAM: they slow every decode (design.md, Facts)."""
-RESUME_ROOM = 128
-"""A preempted request comes back when there is room for this many more tokens, so that it does not bounce."""
 
 
 class _Cancel(NamedTuple):
@@ -96,11 +84,12 @@ class Engine:
         self.n_cells = self._context.n_ctx
         self.n_ctx = min(self.n_cells, model.n_ctx_train or self.n_cells)
         self.n_slots = plan.n_slots
-        self._can_share = model.can_roll_back
         self._pool = CellPool(self._context.memory, self._context, self.n_cells, n_seq_max)
         self._cache = PrefixCache(self._pool, max_host_cache_bytes)
         self._cost = StepCost()
         self._scheduler = Scheduler(plan.n_slots, self._context.n_batch, self._cost)
+        self._room = Room(self._pool, self._cache, self._scheduler, can_share=model.can_roll_back)
+        self._intake = Intake(self._vocab, self.n_ctx)
         self._runner = Runner(self._context, self._pool, abort)
         self._totals = Totals()
         self._commands: queue.SimpleQueue[Command] = queue.SimpleQueue()
@@ -135,9 +124,8 @@ class Engine:
             RequestError: a value that is not allowed.
             EngineClosed: the engine was closed, or failed.
         """
-        self._check(request)
         number = next(self._ids) if request_id is None else request_id
-        sequence = self._make_sequence(number, request, sink, constraint, stop)
+        sequence = self._intake.make_sequence(number, request, sink, constraint, stop)
         with self._submit_lock:
             if self._closed.is_set():
                 sequence.close()
@@ -167,7 +155,7 @@ class Engine:
             n_requests=totals.n_requests,
             n_finished=totals.n_finished,
             n_cancelled=totals.n_cancelled,
-            n_preemptions=totals.n_preemptions,
+            n_preemptions=self._room.n_preemptions,
             n_steps=totals.n_steps,
             n_tokens_decoded=totals.n_tokens_decoded,
             n_tokens_prefilled=totals.n_tokens_prefilled,
@@ -188,49 +176,6 @@ class Engine:
                 self._commands.put(_Close())
         if threading.current_thread() is not self._thread:
             self._thread.join()
-
-    def _check(self, request: GenerationRequest) -> None:
-        n = len(request.prompt)
-        if n == 0:
-            raise RequestError("The prompt has no tokens.", hint="Give at least one.")
-        if n >= self.n_ctx:
-            raise ContextLengthExceeded(
-                f"The prompt has {n} tokens; the context holds {self.n_ctx}, one of them for the answer.",
-                hint="Shorten the prompt or load the model with a larger --n-ctx.",
-            )
-        if min(request.prompt) < 0 or max(request.prompt) >= self._vocab.n_tokens:
-            raise RequestError(
-                f"A token id lies outside 0 to {self._vocab.n_tokens - 1}.",
-                hint="Use this model's tokenizer.",
-            )
-        if request.max_tokens is not None and request.max_tokens < 1:
-            raise RequestError(f"max_tokens is {request.max_tokens}; it must be 1 or more.", hint="Change max_tokens.")
-        if request.n_logprobs is not None and not 0 <= request.n_logprobs <= MAX_LOGPROBS:
-            raise RequestError(
-                f"{request.n_logprobs} logprobs were asked for; 0 to {MAX_LOGPROBS} are allowed.",
-                hint="Ask for fewer.",
-            )
-        check_sampling(request.sampling, self._vocab.n_tokens)
-
-    def _make_sequence(
-        self,
-        request_id: int,
-        request: GenerationRequest,
-        sink: Callable[[Event], None],
-        constraint: TokenConstraint | None,
-        stop: StopCondition | None,
-    ) -> Sequence:
-        params = request.sampling
-        forbidden = self._vocab.eog_tokens if request.ignore_eos else ()
-        chain = None
-        if not is_plain_greedy(params, forbidden):
-            chain = build_chain(params, self._vocab, resolve_seed(params.seed), forbidden)
-            n = n_history(params)
-            for token in (
-                request.prompt if n < 0 else request.prompt[len(request.prompt) - min(n, len(request.prompt)) :]
-            ):
-                chain.accept(token)
-        return Sequence(request_id, request, sink, chain, constraint, stop, time.perf_counter())
 
     # The engine's thread.
 
@@ -276,129 +221,47 @@ class Engine:
                 return
 
     def _step(self) -> None:
+        """Admit, make room, decode, choose, report."""
         started = time.perf_counter()
-        self._admit()
-        plan = self._plan_with_room()
+        if self._totals.clear_cache_requested:
+            self._totals.clear_cache_requested = False
+            self._cache.clear()
+        self._totals.n_tokens_cached += self._room.admit()
+        plan = self._room.plan_step()
         if plan is None:
+            self._give_up()
             return
+        decode_started = time.perf_counter()
         try:
-            decode_started = time.perf_counter()
             outputs = self._runner.run(plan)
-            decode_s = time.perf_counter() - decode_started
         except LocalLLMError as error:
-            self._fail(plan, error)
+            self._fail(plan.sequences, error)
             return
+        decode_s = time.perf_counter() - decode_started
         if outputs is None:
             self._relieve(plan)
             return
         self._report_prefill(plan)
         for sequence, index in outputs:
             self._advance(sequence, index)
-        ended = time.perf_counter()
-        self._cost.observe(len(plan.streams), plan.n_chunk, ended - started)
-        self._totals.count_step(plan, self._pool.n_used, decode_s, ended - started)
-
-    def _admit(self) -> None:
-        if self._totals.clear_cache_requested:
-            self._totals.clear_cache_requested = False
-            self._cache.clear()
-        while (candidate := self._scheduler.next_waiting) is not None:
-            match = self._match(candidate)
-            if self._scheduler.waits_for_prefix(candidate, match.n) or not self._has_room(candidate, match):
-                return
-            self._start(candidate, match)
-
-    def _match(self, candidate: Sequence) -> Match:
-        if candidate.saved is not None or not candidate.request.cache_prompt or not self._can_share:
-            return NO_MATCH
-        return self._cache.lookup(candidate.prompt[:-1])
-
-    def _has_room(self, candidate: Sequence, match: Match) -> bool:
-        if not self._scheduler.running:
-            return True
-        pool = self._pool
-        n_free = pool.n_free + pool.n_idle - self._scheduler.n_cells_promised
-        if candidate.saved is not None:
-            return n_free >= candidate.n_past + RESUME_ROOM
-        return n_free >= len(candidate.tokens) + 1
-
-    def _start(self, candidate: Sequence, match: Match) -> None:
-        if self._pool.n_ids_free == 0:
-            self._cache.evict_one(protect=match.entry)
-        if match.entry is not None and not match.is_resident:
-            self._free_cells(len(match.entry.tokens), protect=match)
-        if candidate.saved is not None:
-            self._resume(candidate)
-        else:
-            candidate.seq_id, candidate.n_past = self._cache.use(match)
-            candidate.n_cached = candidate.n_past
-            candidate.clock.admitted = time.perf_counter()
-            self._totals.n_tokens_cached += candidate.n_cached
-        self._scheduler.start(candidate)
-
-    def _resume(self, candidate: Sequence) -> None:
-        assert candidate.saved is not None
-        self._free_cells(candidate.n_past)
-        seq_id = self._pool.restore(candidate.saved, candidate.n_past)
-        candidate.saved = None
-        if seq_id is None:
-            seq_id, candidate.n_past = self._pool.allocate(), 0
-        candidate.seq_id = seq_id
-
-    def _free_cells(self, n: int, protect: Match = NO_MATCH) -> bool:
-        """Evict idle prefixes until `n` cells are free; False if that is not enough."""
-        while self._pool.n_free < n:
-            if not self._cache.evict_one(protect=protect.entry):
-                return False
-        return True
-
-    def _plan_with_room(self) -> StepPlan | None:
-        """Plan a step for which there are cells: by evicting, then shortening chunks, then preempting the youngest."""
-        if self._scheduler.running and self._pool.n_idle > MAX_IDLE_CELLS:
-            self._cache.evict_one()
-        while True:
-            plan = self._scheduler.plan()
-            if plan.n_tokens == 0:
-                return None
-            if plan.n_tokens <= self._pool.n_free or self._free_cells(plan.n_tokens):
-                return plan
-            room = self._pool.n_free - len(plan.streams)
-            if room > 0:
-                return StepPlan(plan.streams, _shorten(plan.chunks, room))
-            if not self._preempt():
-                self._give_up(plan)
-                return None
-
-    def _preempt(self) -> bool:
-        victim = self._scheduler.victim()
-        if victim is None:
-            return False
-        self._cache.withdraw(victim.seq_id)
-        victim.saved = self._pool.save(victim.seq_id) if victim.n_past else None
-        self._pool.release(victim.seq_id)
-        victim.seq_id = -1
-        victim.n_preemptions += 1
-        self._totals.n_preemptions += 1
-        self._scheduler.stop(victim)
-        self._scheduler.enqueue(victim)
-        return True
-
-    def _give_up(self, plan: StepPlan) -> None:
-        """The only request left has no cells to go on, which the length limits rule out unless cells were lost."""
-        for sequence in (*plan.streams, *(s for s, _ in plan.chunks)):
-            self._finish(sequence, "length", cause="context_full")
+        busy_s = time.perf_counter() - started
+        self._cost.observe(len(plan.streams), plan.n_chunk, busy_s)
+        self._totals.count_step(plan, self._pool.n_used, decode_s, busy_s)
 
     def _relieve(self, plan: StepPlan) -> None:
-        """llama.cpp found no room although cells were free (sliding-window caches), or the run was aborted."""
+        """After a run that changed nothing: it was aborted, or llama.cpp had no room (sliding-window caches)."""
         self._take_commands(block=False)
-        if self._cache.evict_one() or self._preempt():
-            return
-        if any(s in self._scheduler.running for s in plan.streams):
-            self._give_up(plan)
+        if any(s in self._scheduler.running for s in plan.sequences) and not self._room.relieve():
+            self._give_up()
 
-    def _fail(self, plan: StepPlan, error: LocalLLMError) -> None:
+    def _give_up(self) -> None:
+        """No cells for the only request left; the length limits rule it out unless llama.cpp has fewer than it says."""
+        for sequence in list(self._scheduler.running):
+            self._finish(sequence, "length", cause="context_full")
+
+    def _fail(self, sequences: Iterable[Sequence], error: LocalLLMError) -> None:
         info = ErrorInfo(type(error).__name__, error.message, error.hint)
-        for sequence in (*plan.streams, *(s for s, _ in plan.chunks)):
+        for sequence in sequences:
             self._finish(sequence, "error", error=info, keep=False)
 
     def _report_prefill(self, plan: StepPlan) -> None:
@@ -408,12 +271,16 @@ class Engine:
                     sequence,
                     PrefillProgress(sequence.request_id, sequence.n_past, sequence.n_prompt, sequence.n_cached),
                 )
-            if sequence.n_past >= sequence.n_prompt and sequence.request.cache_prompt and self._can_share:
-                self._cache.offer_live(sequence.seq_id, sequence.prompt)
+            if sequence.n_past >= sequence.n_prompt:
+                self._room.offer_prompt(sequence)
 
     def _advance(self, sequence: Sequence, index: int) -> None:
         """Choose a sequence's next token, and end the sequence if that was its last."""
-        token, event = choose_token(self._context, self._vocab, sequence, index)
+        try:
+            token, event = choose_token(self._context, self._vocab, sequence, index)
+        except LocalLLMError as error:
+            self._fail([sequence], error)
+            return
         if not sequence.clock.first_token:
             sequence.clock.first_token = time.perf_counter()
         if self._vocab.is_eog(token):
@@ -444,7 +311,7 @@ class Engine:
         """Take a sequence out, keep or free its cells, free its sampler, and say that it ended."""
         if sequence.seq_id >= 0:
             self._scheduler.stop(sequence)
-            self._leave_cells(sequence, keep=keep and sequence.request.cache_prompt and self._can_share)
+            self._room.leave(sequence, keep=keep)
         else:
             self._scheduler.waiting.remove(sequence)
             sequence.saved = None
@@ -457,26 +324,9 @@ class Engine:
             FinishEvent(sequence.request_id, reason, sequence.usage, sequence.timings, cause, error),
         )
 
-    def _leave_cells(self, sequence: Sequence, *, keep: bool) -> None:
-        if keep:
-            self._cache.keep(sequence.seq_id, as_tokens(sequence.tokens[: sequence.n_past]))
-        else:
-            self._cache.withdraw(sequence.seq_id)
-            self._pool.release(sequence.seq_id)
-        sequence.seq_id = -1
-
     def _emit(self, sequence: Sequence, event: Event) -> None:
         try:
             sequence.sink(event)
         except Exception:
             log.exception("a sink failed; its request is cancelled")
             self._commands.put(_Cancel(sequence.request_id))
-
-
-def _shorten(chunks: list[tuple[Sequence, int]], room: int) -> list[tuple[Sequence, int]]:
-    short = []
-    for sequence, n in chunks:
-        if room > 0:
-            short.append((sequence, min(n, room)))
-            room -= n
-    return short

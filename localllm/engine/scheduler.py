@@ -29,6 +29,10 @@ class StepPlan:
     def n_tokens(self) -> int:
         return len(self.streams) + self.n_chunk
 
+    @property
+    def sequences(self) -> list[Sequence]:
+        return [*self.streams, *(sequence for sequence, _ in self.chunks)]
+
 
 class Scheduler:
     """First come, first served; the youngest gives way when cells run out, and comes back in its old place."""

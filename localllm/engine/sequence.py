@@ -90,6 +90,11 @@ class Sequence:
         return len(self.tokens) - self.n_past == 1
 
     @property
+    def cached_tokens(self) -> Tokens:
+        """The tokens that have a cell: [n_past] int32."""
+        return as_tokens(self.tokens[: self.n_past])
+
+    @property
     def n_generated(self) -> int:
         return len(self.tokens) - self.n_prompt
 

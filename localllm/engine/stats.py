@@ -45,7 +45,6 @@ class Totals:
     n_requests: int = 0
     n_finished: int = 0
     n_cancelled: int = 0
-    n_preemptions: int = 0
     n_steps: int = 0
     n_tokens_decoded: int = 0
     n_tokens_prefilled: int = 0

@@ -127,14 +127,8 @@ HOSTILE |= {
     "{% for i in range(99999) %}{% if b < a ~ 'z' %}{% endif %}{% endfor %}",
     "find_in_long": "{% set a = 'ab' * 9999999 %}{% for i in range(99999) %}{% if 'ba' * 99 ~ 'c' in a %}"
     "{% endif %}{% endfor %}",
-<<<<<<< HEAD
-    "star_arguments": _LONG_LIST
-    + "{% macro m() %}{{ varargs|length }}{% endmacro %}"
-    + "{% for i in r %}{{ m(*r) }}{{ dict(a=r).a|length }}{% endfor %}",
-=======
     "star_arguments": _LONG_LIST + "{% macro m() %}{{ varargs|length }}{% endmacro %}"
     "{% for i in r %}{{ m(*r) }}{{ dict(a=r).a|length }}{% endfor %}",
->>>>>>> chat
     "printed_namespaces": "{% set ns = namespace(x=1) %}"
     "{% for i in range(40) %}{% set ns.x = namespace(a=ns.x, b=ns.x) %}{% endfor %}"
     "{{ ns.x }}{{ raise_exception('survived') }}",

@@ -1,0 +1,79 @@
+"""From a request to a sequence that can run: checks everything that llama.cpp would misread or abort on."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from localllm.engine.events import Event
+from localllm.engine.matchers import StopCondition, TokenConstraint
+from localllm.engine.request import GenerationRequest
+from localllm.engine.sampling import build_chain, check_sampling, is_plain_greedy, n_history, resolve_seed
+from localllm.engine.sequence import Sequence
+from localllm.errors import ContextLengthExceeded, RequestError
+from localllm.llama import SamplerChain, Vocab
+
+MAX_LOGPROBS = 20
+
+
+class Intake:
+    """Makes sequences for a model of this vocabulary and a context of `n_ctx` tokens a sequence."""
+
+    def __init__(self, vocab: Vocab, n_ctx: int) -> None:
+        self._vocab = vocab
+        self._n_ctx = n_ctx
+
+    def make_sequence(
+        self,
+        request_id: int,
+        request: GenerationRequest,
+        sink: Callable[[Event], None],
+        constraint: TokenConstraint | None,
+        stop: StopCondition | None,
+    ) -> Sequence:
+        """Check the request and build its sampler chain.
+
+        Raises:
+            ContextLengthExceeded: the prompt leaves no room for an answer.
+            RequestError: a value that is not allowed.
+        """
+        self._check_prompt(request.prompt)
+        _check_limits(request)
+        check_sampling(request.sampling, self._vocab.n_tokens)
+        chain = self._build_chain(request)
+        return Sequence(request_id, request, sink, chain, constraint, stop, time.perf_counter())
+
+    def _check_prompt(self, prompt: tuple[int, ...]) -> None:
+        n = len(prompt)
+        if n == 0:
+            raise RequestError("The prompt has no tokens.", hint="Give at least one.")
+        if n >= self._n_ctx:
+            raise ContextLengthExceeded(
+                f"The prompt has {n} tokens; the context holds {self._n_ctx}, one of them for the answer.",
+                hint="Shorten the prompt or load the model with a larger --n-ctx.",
+            )
+        if min(prompt) < 0 or max(prompt) >= self._vocab.n_tokens:
+            raise RequestError(
+                f"A token id lies outside 0 to {self._vocab.n_tokens - 1}.", hint="Use this model's tokenizer."
+            )
+
+    def _build_chain(self, request: GenerationRequest) -> SamplerChain | None:
+        """Return the chain, told of the prompt as far as its penalties look back; None where argmax does."""
+        params = request.sampling
+        forbidden = self._vocab.eog_tokens if request.ignore_eos else ()
+        if is_plain_greedy(params, forbidden):
+            return None
+        chain = build_chain(params, self._vocab, resolve_seed(params.seed), forbidden)
+        n = n_history(params)
+        for token in request.prompt if n < 0 else request.prompt[max(0, len(request.prompt) - n) :]:
+            chain.accept(token)
+        return chain
+
+
+def _check_limits(request: GenerationRequest) -> None:
+    if request.max_tokens is not None and request.max_tokens < 1:
+        raise RequestError(f"max_tokens is {request.max_tokens}; it must be 1 or more.", hint="Change max_tokens.")
+    if request.n_logprobs is not None and not 0 <= request.n_logprobs <= MAX_LOGPROBS:
+        raise RequestError(
+            f"{request.n_logprobs} logprobs were asked for; 0 to {MAX_LOGPROBS} are allowed.", hint="Ask for fewer."
+        )

@@ -1,0 +1,143 @@
+"""Cells for everybody: who may start, what is evicted, who gives way."""
+
+from __future__ import annotations
+
+import time
+
+from localllm.engine.cells import CellPool
+from localllm.engine.prefix_cache import NO_MATCH, Match, PrefixCache
+from localllm.engine.scheduler import Scheduler, StepPlan
+from localllm.engine.sequence import Sequence
+
+MAX_IDLE_CELLS = 256
+"""While streams run, more idle cells than this move to RAM: they slow every decode (design.md, Facts)."""
+RESUME_ROOM = 128
+"""A preempted request comes back when there is room for this many more tokens, so that it does not bounce."""
+
+
+class Room:
+    """Starts sequences with the longest kept prefix, and finds cells for each step.
+
+    In order: evict idle prefixes, shorten the chunks of prompts, preempt the youngest sequence. A preempted sequence's
+    cells wait in RAM and come back bit for bit, so it goes on with the tokens it would have had.
+    """
+
+    def __init__(self, pool: CellPool, cache: PrefixCache, scheduler: Scheduler, *, can_share: bool) -> None:
+        self._pool = pool
+        self._cache = cache
+        self._scheduler = scheduler
+        self._can_share = can_share
+        self.n_preemptions = 0
+
+    def admit(self) -> int:
+        """Start those waiting for whom there is a slot and room; return how many prompt tokens were reused."""
+        n_reused = 0
+        while (candidate := self._scheduler.next_waiting) is not None:
+            match = self._match(candidate)
+            if self._scheduler.waits_for_prefix(candidate, match.n) or not self._has_room(candidate):
+                break
+            n_reused += self._start(candidate, match)
+        return n_reused
+
+    def plan_step(self) -> StepPlan | None:
+        """Return a step for which there are cells.
+
+        None where nothing can run: the only request left has no cells to go on.
+        """
+        if self._scheduler.running and self._pool.n_idle > MAX_IDLE_CELLS:
+            self._cache.evict_one()
+        while True:
+            plan = self._scheduler.plan()
+            if plan.n_tokens <= self._pool.n_free or self._free_cells(plan.n_tokens):
+                return plan
+            room = self._pool.n_free - len(plan.streams)
+            if room > 0:
+                return StepPlan(plan.streams, _shorten(plan.chunks, room))
+            if not self.preempt():
+                return None
+
+    def relieve(self) -> bool:
+        """Make room after llama.cpp found none although cells were free; False if nobody can give way."""
+        return self._cache.evict_one() or self.preempt()
+
+    def offer_prompt(self, sequence: Sequence) -> None:
+        """Let others share a running sequence's prompt, all of which is in the cache."""
+        if sequence.request.cache_prompt and self._can_share:
+            self._cache.offer_live(sequence.seq_id, sequence.prompt)
+
+    def leave(self, sequence: Sequence, *, keep: bool) -> None:
+        """Take a running sequence's cells: keep them for the next that starts alike, or free them."""
+        if keep and sequence.request.cache_prompt and self._can_share:
+            self._cache.keep(sequence.seq_id, sequence.cached_tokens)
+        else:
+            self._cache.withdraw(sequence.seq_id)
+            self._pool.release(sequence.seq_id)
+        sequence.seq_id = -1
+
+    def preempt(self) -> bool:
+        """Move the youngest sequence's cells to RAM and let it wait again; False if only one runs."""
+        victim = self._scheduler.victim()
+        if victim is None:
+            return False
+        self._cache.withdraw(victim.seq_id)
+        victim.saved = self._pool.save(victim.seq_id) if victim.n_past else None
+        self._pool.release(victim.seq_id)
+        victim.seq_id = -1
+        victim.n_preemptions += 1
+        self.n_preemptions += 1
+        self._scheduler.stop(victim)
+        self._scheduler.enqueue(victim)
+        return True
+
+    def _match(self, candidate: Sequence) -> Match:
+        if candidate.saved is not None or not candidate.request.cache_prompt or not self._can_share:
+            return NO_MATCH
+        return self._cache.lookup(candidate.prompt[:-1])
+
+    def _has_room(self, candidate: Sequence) -> bool:
+        if not self._scheduler.running:
+            return True
+        n_free = self._pool.n_free + self._pool.n_idle - self._scheduler.n_cells_promised
+        if candidate.saved is not None:
+            return n_free >= candidate.n_past + RESUME_ROOM
+        return n_free >= len(candidate.tokens) + 1
+
+    def _start(self, candidate: Sequence, match: Match) -> int:
+        if self._pool.n_ids_free == 0:
+            self._cache.evict_one(protect=match.entry)
+        if candidate.saved is not None:
+            self._resume(candidate)
+            n_reused = 0
+        else:
+            if match.entry is not None and not match.is_resident:
+                self._free_cells(len(match.entry.tokens), protect=match)
+            candidate.seq_id, candidate.n_past = self._cache.use(match)
+            n_reused = candidate.n_cached = candidate.n_past
+            candidate.clock.admitted = candidate.clock.admitted or time.perf_counter()
+        self._scheduler.start(candidate)
+        return n_reused
+
+    def _resume(self, candidate: Sequence) -> None:
+        assert candidate.saved is not None
+        self._free_cells(candidate.n_past)
+        seq_id = self._pool.restore(candidate.saved, candidate.n_past)
+        candidate.saved = None
+        if seq_id is None:
+            seq_id, candidate.n_past = self._pool.allocate(), 0
+        candidate.seq_id = seq_id
+
+    def _free_cells(self, n: int, protect: Match = NO_MATCH) -> bool:
+        """Evict idle prefixes until `n` cells are free; False if that is not enough."""
+        while self._pool.n_free < n:
+            if not self._cache.evict_one(protect=protect.entry):
+                return False
+        return True
+
+
+def _shorten(chunks: list[tuple[Sequence, int]], room: int) -> list[tuple[Sequence, int]]:
+    short = []
+    for sequence, n in chunks:
+        if room > 0:
+            short.append((sequence, min(n, room)))
+            room -= n
+    return short
