@@ -8,7 +8,7 @@ from collections.abc import Callable
 from localllm.engine.events import Event
 from localllm.engine.matchers import StopCondition, TokenConstraint
 from localllm.engine.request import GenerationRequest
-from localllm.engine.sampling import build_chain, check_sampling, is_plain_greedy, n_history, resolve_seed
+from localllm.engine.sampling import bounded, build_chain, check_sampling, is_plain_greedy, n_history, resolve_seed
 from localllm.engine.sequence import Sequence
 from localllm.errors import ContextLengthExceeded, RequestError
 from localllm.llama import SamplerChain, Vocab
@@ -59,13 +59,12 @@ class Intake:
 
     def _build_chain(self, request: GenerationRequest) -> SamplerChain | None:
         """Return the chain, told of the prompt as far as its penalties look back; None where argmax does."""
-        params = request.sampling
+        params = bounded(request.sampling, self._n_ctx)
         forbidden = self._vocab.eog_tokens if request.ignore_eos else ()
         if is_plain_greedy(params, forbidden):
             return None
         chain = build_chain(params, self._vocab, resolve_seed(params.seed), forbidden)
-        n = n_history(params)
-        for token in request.prompt if n < 0 else request.prompt[max(0, len(request.prompt) - n) :]:
+        for token in request.prompt[max(0, len(request.prompt) - n_history(params)) :]:
             chain.accept(token)
         return chain
 

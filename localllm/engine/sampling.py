@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 import secrets
 
+import msgspec
+
 from localllm.engine.request import SamplingParams
 from localllm.errors import RequestError
 from localllm.llama import SamplerChain, Vocab
@@ -19,11 +21,25 @@ def resolve_seed(seed: int | None) -> int:
     return value if value != _RANDOM_SEED else _RANDOM_SEED - 1
 
 
+def bounded(params: SamplingParams, n_ctx: int) -> SamplingParams:
+    """Return the parameters with the penalties' spans as token counts, `n_ctx` at most.
+
+    llama.cpp takes -1 for "off" at this version, and sets aside memory for the whole span at once.
+    """
+
+    def span(last_n: int) -> int:
+        return n_ctx if last_n < 0 else min(last_n, n_ctx)
+
+    return msgspec.structs.replace(
+        params, repeat_last_n=span(params.repeat_last_n), dry_penalty_last_n=span(params.dry_penalty_last_n)
+    )
+
+
 def build_chain(params: SamplingParams, vocab: Vocab, seed: int, forbidden: tuple[int, ...] = ()) -> SamplerChain:
     """Build the chain in the order that `SamplingParams` documents.
 
     Args:
-        params: checked by `check_sampling` before.
+        params: checked by `check_sampling` and put through `bounded` before.
         vocab: of the model.
         seed: from `resolve_seed`.
         forbidden: tokens that must never be chosen.
@@ -106,13 +122,11 @@ def is_plain_greedy(params: SamplingParams, forbidden: tuple[int, ...]) -> bool:
 
 
 def n_history(params: SamplingParams) -> int:
-    """Return how many prompt tokens the chain must be told of; -1 is all of them."""
+    """Return how many of the last prompt tokens the chain must be told of, for `bounded` parameters."""
     spans = [params.repeat_last_n] if uses_penalties(params) else []
     if params.dry_multiplier > 0:
         spans.append(params.dry_penalty_last_n)
-    if not spans:
-        return 0
-    return -1 if min(spans) < 0 else max(spans)
+    return max(spans, default=0)
 
 
 def check_sampling(params: SamplingParams, n_vocab: int) -> None:

@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from localllm.errors import ModelLoadFailed
-from localllm.llama.library import last_log_errors, library
+from localllm.llama.library import first_log_error, last_log_errors, library, path_bytes
 
 if TYPE_CHECKING:
     from localllm.llama.model import Model
@@ -24,10 +24,11 @@ class LoraAdapter:
         """
         self._lib = library()
         last_log_errors(clear=True)
-        self._handle: Any = self._lib.llama_adapter_lora_init(model.handle, str(path).encode())
+        self._handle: Any = self._lib.llama_adapter_lora_init(model.handle, path_bytes(path))
         if not self._handle:
-            reason = (last_log_errors(clear=True) or ["no reason given"])[0]
-            raise ModelLoadFailed(f"{path.name} is no adapter for this model: {reason}", hint="Check its base model.")
+            raise ModelLoadFailed(
+                f"{path.name} is no adapter for this model: {first_log_error()}", hint="Check its base model."
+            )
         self.path = path
 
     @property

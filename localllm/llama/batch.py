@@ -46,12 +46,23 @@ class Batch:
         self._struct.n_tokens = self.n_tokens
         return self._struct
 
+    @property
+    def n_outputs(self) -> int:
+        """How many of its tokens want logits."""
+        return int(np.count_nonzero(self._logits[: self.n_tokens]))
+
     def clear(self) -> None:
         self.n_tokens = 0
 
     def add(self, token: int, pos: int, seq_id: int, *, wants_logits: bool) -> int:
-        """Add one token and return its index, by which its logits are read."""
+        """Add one token and return its index, by which its logits are read.
+
+        Raises:
+            ValueError: the batch is full.
+        """
         i = self.n_tokens
+        if i >= self.capacity:
+            raise ValueError(f"{i + 1} tokens in a batch of {self.capacity}")
         self._token[i] = token
         self._pos[i] = pos
         self._seq_id[i] = seq_id
@@ -60,10 +71,14 @@ class Batch:
         return i
 
     def add_run(self, tokens: Sequence[int], pos: int, seq_id: int, *, last_wants_logits: bool) -> int:
-        """Add consecutive tokens of one sequence, the first at `pos`; return the index of the last."""
+        """Add consecutive tokens of one sequence, the first at `pos`; return the index of the last.
+
+        Raises:
+            ValueError: there are no tokens, or more than the batch has room for.
+        """
         i, j = self.n_tokens, self.n_tokens + len(tokens)
-        if j > self.capacity:
-            raise ValueError(f"{j} tokens in a batch of {self.capacity}")
+        if i == j or j > self.capacity:
+            raise ValueError(f"{len(tokens)} more tokens in a batch with {i} of {self.capacity}")
         self._token[i:j] = tokens
         self._pos[i:j] = np.arange(pos, pos + len(tokens), dtype=np.int32)
         self._seq_id[i:j] = seq_id

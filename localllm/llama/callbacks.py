@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ctypes
+import functools
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -21,7 +23,7 @@ class AbortFlag:
 
     def __init__(self) -> None:
         self._text = ctypes.create_string_buffer(2)
-        libc = ctypes.CDLL(None) if hasattr(ctypes, "CDLL") and _is_posix() else ctypes.cdll.msvcrt
+        libc = ctypes.CDLL(None if os.name == "posix" else "msvcrt")
         address = ctypes.cast(libc.strlen, ctypes.c_void_p).value
         self.callback: Any = library().ggml_abort_callback(address)
         self.data = ctypes.cast(self._text, ctypes.c_void_p)
@@ -36,12 +38,6 @@ class AbortFlag:
     @property
     def is_set(self) -> bool:
         return self._text.raw[0] != 0
-
-
-def _is_posix() -> bool:
-    import os
-
-    return os.name == "posix"
 
 
 class _GgmlTensor(ctypes.Structure):
@@ -94,11 +90,13 @@ class TensorView:
         """Copy a contiguous F32 tensor to the host: shape ne reversed, float32.
 
         Raises:
-            ValueError: the tensor is not F32.
+            ValueError: the tensor is not F32, or a view with gaps.
         """
         if self.type_id != 0:
             raise ValueError(f"{self.name} has ggml type {self.type_id}, not F32")
         out = np.empty(tuple(reversed(self.shape)), dtype=np.float32)
+        if tuple(self._tensor.nb) != tuple(reversed(out.strides)):
+            raise ValueError(f"{self.name} is a view with gaps: strides {tuple(self._tensor.nb)}")
         _ggml_base().ggml_backend_tensor_get(
             ctypes.c_void_p(self._address), ctypes.c_void_p(out.ctypes.data), 0, out.nbytes
         )
@@ -106,19 +104,38 @@ class TensorView:
 
 
 class EvalCallback:
-    """Shows the graph's tensors while it runs: `wants` says which by name, `take` receives each once computed."""
+    """Shows the graph's tensors while it runs: `wants` says which by name, `take` receives each once computed.
+
+    An exception in either ends the decode, which then raises it.
+    """
 
     def __init__(self, wants: Callable[[TensorView], bool], take: Callable[[TensorView], None]) -> None:
+        self._error: BaseException | None = None
+
         def on_tensor(address: int, ask: bool, _data: object) -> bool:
-            view = TensorView(address)
-            if ask:
-                return wants(view)
-            take(view)
+            try:
+                if self._error is not None:
+                    return ask
+                view = TensorView(address)
+                if ask:
+                    return wants(view)
+                take(view)
+            except BaseException as error:
+                # ctypes would only print it. Asking for the tensor leads to the call that can end the graph.
+                self._error = error
+                return ask
             return True
 
         self.callback: Any = library().ggml_backend_sched_eval_callback(on_tensor)
 
+    def reraise(self) -> None:
+        """Raise what `wants` or `take` raised during the last decode, once."""
+        error, self._error = self._error, None
+        if error is not None:
+            raise error
 
+
+@functools.cache
 def _ggml_base() -> Any:
     from localllm.llama.devices import ggml_library
 

@@ -5,17 +5,18 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from localllm.errors import ModelLoadFailed
+from localllm.errors import LocalLLMError, ModelLoadFailed
 from localllm.llama.adapter import LoraAdapter
 from localllm.llama.batch import Batch
 from localllm.llama.callbacks import AbortFlag, EvalCallback
-from localllm.llama.library import last_log_errors, library
+from localllm.llama.library import first_log_error, last_log_errors, library, path_bytes
 from localllm.llama.memory import KVMemory
 from localllm.llama.model import Model
 from localllm.llama.types import ggml_type_id
@@ -23,6 +24,9 @@ from localllm.llama.types import ggml_type_id
 DECODE_OK = 0
 DECODE_NO_ROOM = 1
 DECODE_ABORTED = 2
+
+Pooling = Literal["model", "none", "mean", "cls", "last", "rank"]
+_POOLING: dict[Pooling, int] = {"model": -1, "none": 0, "mean": 1, "cls": 2, "last": 3, "rank": 4}
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,14 @@ class ContextParams:
     kv_type_v: str = "f16"
     kv_unified: bool = True
     embeddings: bool = False
+    """Embeddings are computed beside the logits."""
+    pooling: Pooling = "model"
+    """How a sequence's embeddings become one; "model" takes the model's own way."""
+
+    @property
+    def n_outputs(self) -> int:
+        """Rows set aside. llama.cpp pools over outputs, and ends the process if not every token can be one."""
+        return self.n_batch if self.embeddings else max(self.n_outputs_max or self.n_seq_max, self.n_seq_max)
 
 
 class Context:
@@ -59,15 +71,15 @@ class Context:
             ModelLoadFailed: llama.cpp could not make the context; the message gives its reason.
         """
         self._lib = library()
-        self._keep_alive = (abort_flag, eval_callback, model)
+        self._abort_flag = abort_flag
+        self._eval_callback = eval_callback
         last_log_errors(clear=True)
         self._handle: Any = self._lib.llama_init_from_model(
             model.handle, self._c_params(params, abort_flag, eval_callback)
         )
         if not self._handle:
-            reason = (last_log_errors(clear=True) or ["no reason given"])[0]
             raise ModelLoadFailed(
-                f"llama.cpp cannot make a context of {params.n_ctx} tokens: {reason}",
+                f"llama.cpp cannot make a context of {params.n_ctx} tokens: {first_log_error()}",
                 hint="Try a smaller --n-ctx or another --kv-type.",
             )
         self.model = model
@@ -75,6 +87,7 @@ class Context:
         self._row = ctypes.c_float * model.vocab.n_tokens
         self._decode = self._lib.llama_decode
         self._logits_ith = self._lib.llama_get_logits_ith
+        self.n_outputs_max = params.n_outputs
 
     def _c_params(self, params: ContextParams, abort: AbortFlag | None, eval_cb: EvalCallback | None) -> Any:
         c = self._lib.llama_context_default_params()
@@ -82,12 +95,13 @@ class Context:
         c.n_batch = params.n_batch
         c.n_ubatch = params.n_ubatch
         c.n_seq_max = params.n_seq_max
-        c.n_outputs_max = max(params.n_outputs_max or params.n_seq_max, params.n_seq_max)
+        c.n_outputs_max = params.n_outputs
         c.n_threads = c.n_threads_batch = params.n_threads
         c.type_k = ggml_type_id(params.kv_type_k)
         c.type_v = ggml_type_id(params.kv_type_v)
         c.kv_unified = params.kv_unified
         c.embeddings = params.embeddings
+        c.pooling_type = _POOLING[params.pooling]
         c.no_perf = True
         if abort is not None:
             c.abort_callback = abort.callback
@@ -117,16 +131,28 @@ class Context:
         Returns:
             DECODE_OK; DECODE_NO_ROOM with the memory unchanged; DECODE_ABORTED with the finished micro-batches kept;
             a negative number for a failure.
+
+        Raises:
+            ValueError: more tokens want logits than `n_outputs_max`, over which llama.cpp would end the process.
         """
-        code: int = self._decode(self._handle, batch.struct)
+        if batch.n_outputs > self.n_outputs_max:
+            raise ValueError(f"{batch.n_outputs} tokens want logits; {self.n_outputs_max} rows were set aside")
+        code: int = self._decode(self.handle, batch.struct)
+        if self._eval_callback is not None:
+            self._eval_callback.reraise()
         return code
 
     def logits(self, index: int) -> NDArray[np.float32]:
         """Return the logits of the batch's `index`-th token: [n_vocab] float32.
 
         The array is llama.cpp's own memory: a sampler sees what is written to it; the next decode overwrites it.
+
+        Raises:
+            ValueError: that token did not ask for logits.
         """
-        pointer = self._logits_ith(self._handle, index)
+        pointer = self._logits_ith(self.handle, index)
+        if not pointer:
+            raise ValueError(f"token {index} of the batch has no logits")
         row: Any = self._row.from_address(ctypes.addressof(pointer.contents))
         logits: NDArray[np.float32] = np.frombuffer(row, dtype=np.float32)
         return logits
@@ -143,10 +169,84 @@ class Context:
         read: int = self._lib.llama_state_seq_set_data(self.handle, _bytes_pointer(data), data.size, seq_id)
         return read == data.size
 
+    def save_sequence_file(self, path: Path, seq_id: int, tokens: Sequence[int]) -> int:
+        """Write a sequence's cells and the tokens they hold to a file; return its size in bytes.
+
+        Raises:
+            LocalLLMError: the file cannot be written.
+        """
+        ids = (ctypes.c_int32 * len(tokens))(*tokens)
+        last_log_errors(clear=True)
+        size: int = self._lib.llama_state_seq_save_file(self.handle, path_bytes(path), seq_id, ids, len(tokens))
+        if size == 0:
+            raise LocalLLMError(f"Cannot write {path}: {first_log_error()}", hint="Is the folder there, and writable?")
+        return size
+
+    def load_sequence_file(self, path: Path, seq_id: int) -> list[int] | None:
+        """Put the cells of a file back under a sequence id; return its tokens, or None if they do not fit here."""
+        capacity = self.n_ctx
+        ids = (ctypes.c_int32 * capacity)()
+        n = ctypes.c_size_t()
+        read = self._lib.llama_state_seq_load_file(
+            self.handle, path_bytes(path), seq_id, ids, capacity, ctypes.byref(n)
+        )
+        return list(ids[: n.value]) if read else None
+
+    def embedding(self, index: int) -> NDArray[np.float32]:
+        """Copy the embedding of the batch's `index`-th token: [n_embd] float32.
+
+        Raises:
+            ValueError: that token has none; the context makes none, or pools them.
+        """
+        return self._embedding(self._lib.llama_get_embeddings_ith(self.handle, index), f"token {index}")
+
+    def pooled_embedding(self, seq_id: int) -> NDArray[np.float32]:
+        """Copy the pooled embedding of a sequence of the last batch: [n_embd] float32.
+
+        Raises:
+            ValueError: there is none; the context makes none, or does not pool.
+        """
+        return self._embedding(self._lib.llama_get_embeddings_seq(self.handle, seq_id), f"sequence {seq_id}")
+
+    def _embedding(self, pointer: Any, what: str) -> NDArray[np.float32]:
+        if not pointer:
+            raise ValueError(f"{what} has no embedding")
+        return np.ctypeslib.as_array(pointer, shape=(self.model.n_embd_out,)).copy()
+
+    def set_n_threads(self, decode: int, prefill: int | None = None) -> None:
+        """Use this many threads from the next decode on: for single tokens, and for batches."""
+        self._lib.llama_set_n_threads(self.handle, decode, decode if prefill is None else prefill)
+
+    @property
+    def n_threads(self) -> int:
+        return int(self._lib.llama_n_threads(self.handle))
+
+    def set_control_vector(self, vector: NDArray[np.float32] | None, layers: tuple[int, int] | None = None) -> None:
+        """Add a vector to the residual stream after each layer, for every sequence; None ends it.
+
+        Args:
+            vector: [n_layer - 1, n_embd] float32, the first row for layer 1; layer 0 cannot have one.
+            layers: first and last layer that get theirs; None is all.
+
+        Raises:
+            ValueError: the shape is another.
+        """
+        n_layer, n_embd = self.model.n_layer, self.model.n_embd
+        if vector is None:
+            self._lib.llama_set_adapter_cvec(self.handle, None, 0, n_embd, -1, -1)
+            return
+        if vector.shape != (n_layer - 1, n_embd):
+            raise ValueError(f"a control vector of shape {vector.shape}; this model takes {(n_layer - 1, n_embd)}")
+        data = np.ascontiguousarray(vector, dtype=np.float32)
+        pointer = data.ctypes.data_as(ctypes.POINTER(ctypes.c_float))
+        first, last = layers or (1, n_layer - 1)
+        if self._lib.llama_set_adapter_cvec(self.handle, pointer, data.size, n_embd, first, last) != 0:
+            raise ModelLoadFailed("llama.cpp refused the control vector.", hint="Was it made for this model?")
+
     def set_adapters(self, adapters: Sequence[tuple[LoraAdapter, float]]) -> None:
         """Apply exactly these LoRA adapters, each with its scale, to every sequence of the context."""
         n = len(adapters)
-        handles = (ctypes.c_void_p * n)(*(adapter.handle for adapter, _ in adapters))
+        handles = (self._lib.llama_adapter_lora_p_ctypes * n)(*(adapter.handle for adapter, _ in adapters))
         scales = (ctypes.c_float * n)(*(scale for _, scale in adapters))
         if self._lib.llama_set_adapters_lora(self.handle, handles, n, scales) != 0:
             raise ModelLoadFailed("llama.cpp refused the LoRA adapters.", hint="Were they made for this model?")
@@ -154,6 +254,7 @@ class Context:
     def close(self) -> None:
         """Free the cache and the buffers; closing twice is harmless."""
         if self._handle:
+            self.memory.detach()
             self._lib.llama_free(self._handle)
             self._handle = None
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import ctypes
 import logging
+import os
 import threading
 from collections import deque
+from pathlib import Path
 from typing import Any
 
 log = logging.getLogger("localllm.llama")
@@ -18,8 +20,11 @@ _lib: Any = None
 _keep_alive: list[Any] = []
 
 
-class _LogLines:
-    """llama.cpp's log, put together line by line; errors are kept so that a failed call can say why."""
+class _LogLines(threading.local):
+    """llama.cpp's log, put together line by line; errors are kept so that a failed call can say why.
+
+    Each thread has its own, so that two models that load at once do not tell each other's reasons.
+    """
 
     def __init__(self) -> None:
         self._level = _ERROR
@@ -65,11 +70,29 @@ def library() -> Any:
 
 
 def last_log_errors(*, clear: bool = False) -> list[str]:
-    """Return the error lines that llama.cpp logged since the last clearing, oldest first."""
+    """Return the error lines that llama.cpp logged on this thread since the last clearing, oldest first."""
     lines = list(_lines.errors)
     if clear:
         _lines.errors.clear()
     return lines
+
+
+def first_log_error() -> str:
+    """Return the first error of this thread's failed call, or a stand-in, and clear them all."""
+    reasons = (reason(line) for line in last_log_errors(clear=True))
+    return next((text for text in reasons if any(map(str.isalpha, text))), "no reason given")
+
+
+def reason(line: str) -> str:
+    """Strip "function: error loading model: " from a log line."""
+    text = line.split("error loading model: ", 1)[-1]
+    head, sep, tail = text.partition(": ")
+    return (tail if sep and " " not in head else text).strip()
+
+
+def path_bytes(path: Path) -> bytes:
+    """Return a path as llama.cpp takes it: UTF-8 on Windows, the file system's own bytes elsewhere."""
+    return os.fsencode(path)
 
 
 def build_info() -> str:

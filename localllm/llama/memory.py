@@ -15,7 +15,17 @@ class KVMemory:
 
     def __init__(self, handle: Any) -> None:
         self._lib = library()
-        self._handle = handle
+        self._raw = handle
+
+    @property
+    def _handle(self) -> Any:
+        if not self._raw:
+            raise RuntimeError("the context is closed")
+        return self._raw
+
+    def detach(self) -> None:
+        """Refuse further use; the context does this when it is closed."""
+        self._raw = None
 
     def remove(self, seq_id: int, p0: int = 0, p1: int = -1) -> bool:
         """Forget a range; False if this memory cannot be cut there (recurrent models)."""

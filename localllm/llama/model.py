@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from localllm.errors import ModelLoadFailed, UnsupportedModel
-from localllm.llama.library import last_log_errors, library
+from localllm.llama.library import last_log_errors, library, path_bytes, reason
 from localllm.llama.vocab import Vocab
 
 
@@ -37,7 +37,8 @@ class Model:
         Args:
             path: a GGUF file, the first one if it is split.
             params: how to load it.
-            on_progress: called with the loaded share, 0 to 1; returning False stops the load.
+            on_progress: called with the loaded share, 0 to 1; returning False stops the load, and so does an
+                exception, which is then raised.
 
         Raises:
             UnsupportedModel: llama.cpp does not know the architecture.
@@ -45,21 +46,26 @@ class Model:
         """
         self._lib = library()
         self._handle: Any = None
+        progress = _Progress(on_progress)
         last_log_errors(clear=True)
-        self._handle = self._lib.llama_model_load_from_file(str(path).encode(), self._c_params(params, on_progress))
+        self._handle = self._lib.llama_model_load_from_file(path_bytes(path), self._c_params(params, progress))
+        if progress.error is not None:
+            self.close()
+            raise progress.error
+        if progress.stopped and not self._handle:
+            raise ModelLoadFailed(f"The load of {path.name} was stopped.", hint="Load it again when it is wanted.")
         if not self._handle:
             raise load_error(path, last_log_errors(clear=True))
         self.path = path
         self.vocab = Vocab(self._lib.llama_model_get_vocab(self._handle))
 
-    def _c_params(self, params: ModelParams, on_progress: Callable[[float], bool] | None) -> Any:
+    def _c_params(self, params: ModelParams, progress: _Progress) -> Any:
         c = self._lib.llama_model_default_params()
         c.n_gpu_layers = params.n_gpu_layers
         c.load_mode = self._lib.LLAMA_LOAD_MODE_MMAP if params.use_mmap else self._lib.LLAMA_LOAD_MODE_NONE
         c.vocab_only = params.vocab_only
-        if on_progress is not None:
-            self._progress = self._lib.llama_progress_callback(lambda share, _data: on_progress(share))
-            c.progress_callback = self._progress
+        if progress.callback is not None:
+            c.progress_callback = progress.callback
         return c
 
     @property
@@ -93,6 +99,11 @@ class Model:
         return int(self._lib.llama_model_n_embd(self.handle))
 
     @property
+    def n_embd_out(self) -> int:
+        """Width of an output embedding; most models' is `n_embd`."""
+        return int(self._lib.llama_model_n_embd_out(self.handle))
+
+    @property
     def has_decoder(self) -> bool:
         return bool(self._lib.llama_model_has_decoder(self.handle))
 
@@ -117,6 +128,18 @@ class Model:
                 return buffer.value.decode("utf-8", "replace")
             size = n + 1
 
+    def metadata_items(self) -> Iterator[tuple[str, str]]:
+        """Yield every metadata key with its value as text, in the file's order; arrays are cut short."""
+        for index in range(self._lib.llama_model_meta_count(self.handle)):
+            key = self._string_at(self._lib.llama_model_meta_key_by_index, index)
+            yield key, self._string_at(self._lib.llama_model_meta_val_str_by_index, index)
+
+    def _string_at(self, function: Any, index: int) -> str:
+        size = 256
+        while (n := function(self.handle, index, buffer := ctypes.create_string_buffer(size), size)) >= size:
+            size = n + 1
+        return buffer.value.decode("utf-8", "replace")
+
     def chat_template(self, name: str | None = None) -> str | None:
         """Return the model's own Jinja template, which is untrusted input, or None."""
         raw: bytes | None = self._lib.llama_model_chat_template(self.handle, name.encode() if name else None)
@@ -130,6 +153,8 @@ class Model:
     def close(self) -> None:
         """Free the weights; closing twice is harmless."""
         if self._handle:
+            if hasattr(self, "vocab"):
+                self.vocab.detach()
             self._lib.llama_model_free(self._handle)
             self._handle = None
 
@@ -140,23 +165,34 @@ class Model:
         self.close()
 
 
+class _Progress:
+    """The load's progress callback. An exception cannot pass through C, so it is kept."""
+
+    def __init__(self, on_progress: Callable[[float], bool] | None) -> None:
+        self._on_progress = on_progress
+        self.error: BaseException | None = None
+        self.stopped = False
+        self.callback: Any = None if on_progress is None else library().llama_progress_callback(self._call)
+
+    def _call(self, share: float, _data: object) -> bool:
+        assert self._on_progress is not None
+        try:
+            self.stopped = not self._on_progress(share)
+        except BaseException as error:
+            self.error = error
+        return not self.stopped and self.error is None
+
+
 def load_error(path: Path, log_lines: list[str]) -> ModelLoadFailed | UnsupportedModel:
     """Turn llama.cpp's log of a failed load into one error that says what to do."""
-    reasons = [_reason(line) for line in log_lines]
-    reason = next((r for r in reasons if r and not r.startswith("failed to load model")), "no reason given")
-    if "unknown model architecture" in reason or "unknown pre-tokenizer" in reason:
+    reasons = [reason(line) for line in log_lines]
+    cause = next((r for r in reasons if r and not r.startswith("failed to load model")), "no reason given")
+    if "unknown model architecture" in cause or "unknown pre-tokenizer" in cause:
         return UnsupportedModel(
-            f"{path.name}: {reason}",
+            f"{path.name}: {cause}",
             hint="The installed llama.cpp does not know this model; update localllm, or choose another model.",
         )
     return ModelLoadFailed(
-        f"llama.cpp cannot load {path.name}: {reason}",
+        f"llama.cpp cannot load {path.name}: {cause}",
         hint="The file is damaged or was made for another version; download or convert it again.",
     )
-
-
-def _reason(line: str) -> str:
-    """Strip "function: error loading model: " from a log line."""
-    text = line.split("error loading model: ", 1)[-1]
-    head, sep, tail = text.partition(": ")
-    return (tail if sep and " " not in head else text).strip()

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from localllm.errors import ModelError
-from localllm.llama.library import last_log_errors, library
+from localllm.llama.library import first_log_error, last_log_errors, library, path_bytes
 
 
 @dataclass(frozen=True)
@@ -50,18 +50,19 @@ def quantize_model(source: Path, target: Path, params: QuantizeParams) -> None:
         layers = (ctypes.c_int32 * (len(params.prune_layers) + 1))(*params.prune_layers, -1)
         c.prune_layers = layers
     last_log_errors(clear=True)
-    if lib.llama_model_quantize(str(source).encode(), str(target).encode(), ctypes.byref(c)) != 0:
-        reason = (last_log_errors(clear=True) or ["no reason given"])[0]
+    if lib.llama_model_quantize(path_bytes(source), path_bytes(target), ctypes.byref(c)) != 0:
+        reason = first_log_error()
         raise ModelError(f"llama.cpp cannot quantize {source.name}: {reason}", hint="Check the source file and type.")
 
 
 def _imatrix_array(imatrix: Mapping[str, NDArray[np.float32]]) -> Any:
-    """Return the C array of entries, ended by an empty one, or None."""
+    """Return the C array of entries, ended by an empty one, or None. ctypes keeps no NumPy array alive: copy each."""
     if not imatrix:
         return None
     entries = (library().llama_model_imatrix_data * (len(imatrix) + 1))()
     for entry, (name, data) in zip(entries, imatrix.items(), strict=False):
         entry.name = name.encode()
-        entry.data = data.ctypes.data_as(ctypes.POINTER(ctypes.c_float))
+        values = np.ascontiguousarray(data, dtype=np.float32)
+        entry.data = (ctypes.c_float * values.size).from_buffer_copy(values.tobytes())
         entry.size = data.size
     return entries

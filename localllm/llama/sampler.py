@@ -31,8 +31,14 @@ class SamplerChain:
         with SamplerChain._count_lock:
             SamplerChain.n_alive += 1
 
+    @property
+    def handle(self) -> Any:
+        if not self._handle:
+            raise RuntimeError("the sampler chain is closed")
+        return self._handle
+
     def _add(self, sampler: Any) -> None:
-        self._lib.llama_sampler_chain_add(self._handle, sampler)
+        self._lib.llama_sampler_chain_add(self.handle, sampler)
 
     def add_greedy(self) -> None:
         self._add(self._lib.llama_sampler_init_greedy())
@@ -70,6 +76,7 @@ class SamplerChain:
         self._add(self._lib.llama_sampler_init_mirostat_v2(seed, tau, eta))
 
     def add_penalties(self, n_vocab: int, last_n: int, repeat: float, frequency: float, presence: float) -> None:
+        """Penalise tokens that were accepted among the last `last_n`; 0 is off, and so, for llama.cpp, is less."""
         self._add(self._lib.llama_sampler_init_penalties(n_vocab, last_n, repeat, frequency, presence))
 
     def add_dry(
@@ -82,7 +89,8 @@ class SamplerChain:
         last_n: int,
         breakers: Sequence[str],
     ) -> None:
-        texts = (ctypes.c_char_p * len(breakers))(*(b.encode() for b in breakers))
+        """Penalise what would repeat a run of tokens (DRY). `last_n` as for `add_penalties`."""
+        texts = (ctypes.c_char_p * len(breakers))(*(b.encode("utf-8", "replace") for b in breakers))
         self._add(
             self._lib.llama_sampler_init_dry(
                 vocab.handle, multiplier, base, allowed_length, last_n, texts, len(breakers)
@@ -101,25 +109,33 @@ class SamplerChain:
         Raises:
             ValueError: the grammar does not parse.
         """
-        sampler = self._lib.llama_sampler_init_grammar(vocab.handle, gbnf.encode(), root.encode())
+        if not gbnf:
+            # llama.cpp takes an empty grammar for none.
+            raise ValueError("the grammar does not parse")
+        sampler = self._lib.llama_sampler_init_grammar(vocab.handle, gbnf.encode("utf-8", "replace"), root.encode())
         if not sampler:
             raise ValueError("the grammar does not parse")
         self._add(sampler)
 
     def sample(self, context: Context, index: int) -> int:
         """Choose a token from the logits of the batch's `index`-th token, and accept it."""
-        token: int = self._sample(self._handle, context.handle, index)
+        token: int = self._sample(self.handle, context.handle, index)
         return token
 
     def accept(self, token: int) -> None:
         """Tell the samplers of a token that they did not choose, such as the prompt's."""
-        self._lib.llama_sampler_accept(self._handle, token)
+        self._lib.llama_sampler_accept(self.handle, token)
+
+    def reset(self) -> None:
+        """Forget every accepted token; seeds start over."""
+        self._lib.llama_sampler_reset(self.handle)
 
     def clone(self) -> SamplerChain:
         """Copy the chain with its state."""
+        handle = self._lib.llama_sampler_clone(self.handle)
         copy = SamplerChain()
         self._lib.llama_sampler_free(copy._handle)
-        copy._handle = self._lib.llama_sampler_clone(self._handle)
+        copy._handle = handle
         return copy
 
     def close(self) -> None:

@@ -16,7 +16,7 @@ class Vocab:
 
     def __init__(self, handle: Any) -> None:
         self._lib = library()
-        self._handle = handle
+        self._raw = handle
         self.n_tokens: int = self._lib.llama_vocab_n_tokens(handle)
         self._pieces: list[bytes | None] = [None] * self.n_tokens
         self._is_eog: dict[int, bool] = {}
@@ -24,12 +24,23 @@ class Vocab:
 
     @property
     def handle(self) -> Any:
-        return self._handle
+        if not self._raw:
+            raise RuntimeError("the model is closed")
+        return self._raw
+
+    def detach(self) -> None:
+        """Refuse further use; the model does this when it is closed."""
+        self._raw = None
+
+    @property
+    def has_tokenizer(self) -> bool:
+        """Whether the model brings a tokenizer; without one, llama.cpp ends the process when asked to tokenize."""
+        return int(self._lib.llama_vocab_type(self.handle)) != 0
 
     @property
     def add_bos(self) -> bool:
         """Whether the model expects its beginning-of-text token first."""
-        return bool(self._lib.llama_vocab_get_add_bos(self._handle))
+        return bool(self._lib.llama_vocab_get_add_bos(self.handle))
 
     @property
     def bos(self) -> int | None:
@@ -44,14 +55,14 @@ class Vocab:
         return self._special("eot")
 
     def _special(self, name: str) -> int | None:
-        token: int = getattr(self._lib, f"llama_vocab_{name}")(self._handle)
+        token: int = getattr(self._lib, f"llama_vocab_{name}")(self.handle)
         return token if 0 <= token < self.n_tokens else None
 
     def is_eog(self, token: int) -> bool:
         """Whether the token ends a generation (end of text, of turn, of message)."""
         known = self._is_eog.get(token)
         if known is None:
-            known = self._is_eog[token] = bool(self._lib.llama_vocab_is_eog(self._handle, token))
+            known = self._is_eog[token] = bool(self._lib.llama_vocab_is_eog(self.handle, token))
         return known
 
     @property
@@ -59,18 +70,18 @@ class Vocab:
         """All tokens that end a generation, ascending; the first call looks at the whole vocabulary."""
         if self._eog_ids is None:
             ends = self._lib.llama_vocab_is_eog
-            self._eog_ids = tuple(t for t in range(self.n_tokens) if ends(self._handle, t))
+            self._eog_ids = tuple(t for t in range(self.n_tokens) if ends(self.handle, t))
         return self._eog_ids
 
     def is_control(self, token: int) -> bool:
-        return bool(self._lib.llama_vocab_get_attr(self._handle, token) & _ATTR_CONTROL)
+        return bool(self._lib.llama_vocab_get_attr(self.handle, token) & _ATTR_CONTROL)
 
     def is_user_defined(self, token: int) -> bool:
-        return bool(self._lib.llama_vocab_get_attr(self._handle, token) & _ATTR_USER_DEFINED)
+        return bool(self._lib.llama_vocab_get_attr(self.handle, token) & _ATTR_USER_DEFINED)
 
     def text(self, token: int) -> str:
         """Return the token as the vocabulary spells it, such as "<|im_end|>"."""
-        raw: bytes | None = self._lib.llama_vocab_get_text(self._handle, token)
+        raw: bytes | None = self._lib.llama_vocab_get_text(self.handle, token)
         return (raw or b"").decode("utf-8", "replace")
 
     def piece(self, token: int, *, special: bool = False) -> bytes:
@@ -86,7 +97,7 @@ class Vocab:
         size = 64
         while True:
             buffer = ctypes.create_string_buffer(size)
-            n: int = self._lib.llama_token_to_piece(self._handle, token, buffer, size, 0, special)
+            n: int = self._lib.llama_token_to_piece(self.handle, token, buffer, size, 0, special)
             if n >= 0:
                 return buffer.raw[:n]
             size = -n
@@ -104,7 +115,7 @@ class Vocab:
         while True:
             tokens = (ctypes.c_int32 * capacity)()
             n: int = self._lib.llama_tokenize(
-                self._handle, data, len(data), tokens, capacity, add_special, parse_special
+                self.handle, data, len(data), tokens, capacity, add_special, parse_special
             )
             if n >= 0:
                 return list(tokens[:n])

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
+import logging
 import os
 import queue
-import signal
-import subprocess
-import sys
 import threading
-from collections import deque
 from collections.abc import Callable
 from pathlib import Path
+
+import msgspec
 
 from localllm import errors
 from localllm.engine.events import ErrorInfo, Event, FinishEvent, PrefillProgress, Timings, TokenEvent, Usage
@@ -21,6 +19,7 @@ from localllm.engine.stats import EngineStats
 from localllm.errors import EngineClosed, LocalLLMError, ModelLoadFailed, WorkerCrashed
 from localllm.hardware.types import LoadOptions
 from localllm.runtime.backend import ModelInfo, Sink, TextControls
+from localllm.runtime.process import WorkerProcess
 from localllm.runtime.protocol import (
     Cancel,
     FromWorker,
@@ -33,12 +32,12 @@ from localllm.runtime.protocol import (
     Submit,
     Tokenize,
     ToWorker,
-    frame,
-    from_worker_decoder,
-    read_frame,
 )
 
-_CLOSE_TIMEOUT_S = 5.0
+log = logging.getLogger("localllm.runtime")
+
+_CLOSED = ErrorInfo("EngineClosed", "The model was closed.", "Load it again.")
+_OUT_OF_MEMORY_HINT = "If nobody ended it, the system did, for want of memory: try a smaller model or --n-ctx."
 
 
 def error_from_info(info: ErrorInfo) -> LocalLLMError:
@@ -52,8 +51,10 @@ def error_from_info(info: ErrorInfo) -> LocalLLMError:
 class WorkerBackend:
     """Starts the worker, waits for the load, then passes requests in and events out.
 
+    A sink runs on the reader's thread: it may cancel, but a call that waits for an answer would wait for ever.
+
     Raises:
-        ModelError, NotEnoughMemory, RequestError: see `open_backend`.
+        ModelError, NotEnoughMemory, RequestError, WorkerCrashed: see `open_backend`.
     """
 
     def __init__(self, path: Path, options: LoadOptions, *, on_progress: Callable[[float], None] | None = None) -> None:
@@ -63,27 +64,23 @@ class WorkerBackend:
         self._lock = threading.Lock()
         self._sinks: dict[int, Sink] = {}
         self._calls: dict[int, queue.SimpleQueue[Reply]] = {}
-        self._stderr: deque[str] = deque(maxlen=80)
-        self._loaded: queue.SimpleQueue[ModelInfo | LocalLLMError] = queue.SimpleQueue()
+        self._loaded: queue.SimpleQueue[ModelInfo | BaseException] = queue.SimpleQueue()
         self._closing = False
-        self._crash: WorkerCrashed | None = None
-        self._process = _spawn()
-        self._stderr_thread = _start(self._read_stderr)
-        self._reader = _start(self._read_events)
+        self._end: ErrorInfo | None = None
+        self._process = WorkerProcess(self._dispatch, self._end_everything)
         self._info = self._load(options)
 
     def _load(self, options: LoadOptions) -> ModelInfo:
-        with contextlib.suppress(WorkerCrashed):
-            self._send(Load(str(self._path), options))
         try:
+            self._process.send(Load(os.fsencode(self._path), options))
             result = self._loaded.get()
+            if isinstance(result, BaseException):
+                raise result
         except BaseException:
+            self._process.kill()
             self.close()
             raise
-        if isinstance(result, LocalLLMError):
-            self.close()
-            raise result
-        return result
+        return msgspec.structs.replace(result, path=str(self._path))
 
     @property
     def info(self) -> ModelInfo:
@@ -103,150 +100,90 @@ class WorkerBackend:
         return stats
 
     def submit(self, request: GenerationRequest, controls: TextControls, sink: Sink) -> int:
-        def make(request_id: int) -> ToWorker:
-            self._sinks[request_id] = sink
-            return Submit(request_id, request, controls)
-
-        return self._call(make).call_id
+        return self._call(lambda request_id: Submit(request_id, request, controls), sink).call_id
 
     def cancel(self, request_id: int) -> None:
         if request_id in self._sinks:
-            with contextlib.suppress(WorkerCrashed):
-                self._send(Cancel(request_id))
+            self._process.send(Cancel(request_id))
 
     def close(self) -> None:
         with self._lock:
             self._closing = True
-        with contextlib.suppress(OSError):
-            assert self._process.stdin is not None
-            self._process.stdin.close()
-        try:
-            self._process.wait(_CLOSE_TIMEOUT_S)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-        if threading.current_thread() is not self._reader:
-            self._reader.join()
+        self._process.finish()
 
-    def _call(self, make: Callable[[int], ToWorker]) -> Reply:
+    def _call(self, make: Callable[[int], ToWorker], sink: Sink | None = None) -> Reply:
         """Send a message that is answered, and wait for the answer; an error in it is raised."""
         inbox: queue.SimpleQueue[Reply] = queue.SimpleQueue()
         with self._lock:
-            if self._crash is not None:
-                raise WorkerCrashed(self._crash.message, hint=self._crash.hint)
-            if self._closing:
-                raise EngineClosed("The model was closed.", hint="Load it again.")
+            ended = _CLOSED if self._closing else self._end
+            if ended is not None:
+                raise error_from_info(ended)
             call_id = next(self._ids)
-            self._calls[call_id] = inbox
             message = make(call_id)
-            self._write(message)
+            self._calls[call_id] = inbox
+            if sink is not None:
+                self._sinks[call_id] = sink
+            self._process.send(message)
         reply = inbox.get()
         if reply.error is not None:
             self._sinks.pop(call_id, None)
             raise error_from_info(reply.error)
         return reply
 
-    def _send(self, message: ToWorker) -> None:
-        with self._lock:
-            self._write(message)
-
-    def _write(self, message: ToWorker) -> None:
-        """Write a frame. A broken pipe is no error here: the reader sees the end and answers every open call."""
-        assert self._process.stdin is not None
-        with contextlib.suppress(OSError, ValueError):
-            self._process.stdin.write(frame(message))
-            self._process.stdin.flush()
-
-    def _read_stderr(self) -> None:
-        assert self._process.stderr is not None
-        for raw in self._process.stderr:
-            line = raw.decode("utf-8", "replace").rstrip()
-            self._stderr.append(line)
-            if os.environ.get("LOCALLLM_DEBUG"):
-                sys.stderr.write(f"worker: {line}\n")
-
-    def _read_events(self) -> None:
-        assert self._process.stdout is not None
-        while True:
-            body = read_frame(self._process.stdout)  # type: ignore[arg-type]
-            if body is None:
-                break
-            self._dispatch(from_worker_decoder.decode(body))
-        self._process.wait()
-        self._stderr_thread.join()
-        self._end_everything()
+    # The reader's thread.
 
     def _dispatch(self, message: FromWorker) -> None:
         if isinstance(message, TokenEvent | PrefillProgress):
-            self._deliver(message)
+            self._deliver(message, self._sinks.get(message.request_id))
         elif isinstance(message, FinishEvent):
-            self._deliver(message)
-            self._sinks.pop(message.request_id, None)
+            self._deliver(message, self._sinks.pop(message.request_id, None))
         elif isinstance(message, Reply):
-            self._calls.pop(message.call_id).put(message)
+            inbox = self._calls.pop(message.call_id, None)
+            if inbox is not None:
+                inbox.put(message)
         elif isinstance(message, Loaded):
             self._loaded.put(message.info)
         elif isinstance(message, LoadFailed):
             self._loaded.put(error_from_info(message.error))
         elif isinstance(message, LoadProgress) and self._on_progress is not None:
-            self._on_progress(message.share)
+            try:
+                self._on_progress(message.share)
+            except BaseException as error:
+                self._loaded.put(error)
 
-    def _deliver(self, event: Event) -> None:
-        sink = self._sinks.get(event.request_id)
-        if sink is not None:
+    def _deliver(self, event: Event, sink: Sink | None) -> None:
+        if sink is None:
+            return
+        try:
             sink(event)
+        except Exception:
+            log.exception("a sink failed; its request is cancelled")
+            self._process.send(Cancel(event.request_id))
 
     def _end_everything(self) -> None:
         """The worker is gone: fail what waits for it, each with the reason."""
-        crash = WorkerCrashed(
-            f"The worker process for {self._path.name} ended: {self._reason()}.", hint="Load the model again."
-        )
         with self._lock:
             closed = self._closing
-            self._crash = crash
+            self._end = end = _CLOSED if closed else self._crash()
             calls, self._calls = self._calls, {}
             sinks, self._sinks = self._sinks, {}
-        info = ErrorInfo("WorkerCrashed", crash.message, crash.hint)
         for call_id, inbox in calls.items():
             sinks.pop(call_id, None)
-            inbox.put(Reply(call_id, error=info))
+            inbox.put(Reply(call_id, error=end))
         for request_id, sink in sinks.items():
-            sink(_ended(request_id, None if closed else info))
-        self._loaded.put(
-            ModelLoadFailed(
-                f"llama.cpp ended while it loaded {self._path.name}: {self._reason()}.",
-                hint="The file is damaged, or this llama.cpp cannot run it; try another file.",
-            )
-        )
+            self._deliver(_ended(request_id, None if closed else end), sink)
+        self._loaded.put(EngineClosed(_CLOSED.message, hint=_CLOSED.hint) if closed else self._load_crash())
 
-    def _reason(self) -> str:
-        """Return llama.cpp's last words, else how the process ended."""
-        for line in self._stderr:
-            if "GGML_ASSERT" in line or "terminate called" in line or "what():" in line or "error" in line.lower():
-                return line.strip().rstrip(".")
-        code = self._process.returncode
-        if code is not None and code < 0:
-            with contextlib.suppress(ValueError):
-                return f"signal {signal.Signals(-code).name}"
-        return f"exit code {code}"
+    def _crash(self) -> ErrorInfo:
+        message = f"The worker process for {self._path.name} ended: {self._process.reason()}."
+        hint = f"Load the model again. {_OUT_OF_MEMORY_HINT}" if self._process.was_killed else "Load the model again."
+        return ErrorInfo("WorkerCrashed", message, hint)
 
-
-def _spawn() -> subprocess.Popen[bytes]:
-    env = {**os.environ, "GGML_NO_BACKTRACE": "1", "PYTHONUNBUFFERED": "1"}
-    return subprocess.Popen(
-        [sys.executable, "-m", "localllm.runtime.worker"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env=env,
-        start_new_session=os.name == "posix",
-    )
-
-
-def _start(target: Callable[[], None]) -> threading.Thread:
-    thread = threading.Thread(target=target, name=f"localllm-{target.__name__.strip('_')}", daemon=True)
-    thread.start()
-    return thread
+    def _load_crash(self) -> LocalLLMError:
+        message = f"The worker process ended while it loaded {self._path.name}: {self._process.reason()}."
+        if self._process.was_killed:
+            return WorkerCrashed(message, hint=_OUT_OF_MEMORY_HINT)
+        return ModelLoadFailed(message, hint="The file is damaged, or this llama.cpp cannot run it; try another file.")
 
 
 def _ended(request_id: int, error: ErrorInfo | None) -> FinishEvent:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,7 +13,7 @@ from localllm.engine.engine import Engine
 from localllm.engine.events import Event
 from localllm.engine.request import GenerationRequest
 from localllm.engine.stats import EngineStats
-from localllm.errors import UnsupportedModel
+from localllm.errors import EngineClosed, UnsupportedModel
 from localllm.gguf import ModelShape, check_loadable, read_header
 from localllm.hardware import available_ram_bytes, plan_load
 from localllm.hardware.types import LoadOptions, LoadPlan
@@ -28,7 +30,7 @@ class LocalBackend:
     Args:
         path: a GGUF file.
         options: what the planner shall respect.
-        on_progress: called with the loaded share, 0 to 1; returning normally lets the load go on.
+        on_progress: called with the loaded share, 0 to 1; an exception ends the load and is raised.
         after_step: called on the engine's thread after each step's events.
 
     Raises:
@@ -53,6 +55,9 @@ class LocalBackend:
             self._model.close()
             raise
         self._grammars: GrammarCompiler | None = None
+        self._idle = threading.Condition()
+        self._n_calls = 0
+        self._closing = False
         self._info = _describe(self._model, shape, plan, self._engine, time.perf_counter() - started)
 
     @property
@@ -65,7 +70,8 @@ class LocalBackend:
         return self._engine
 
     def tokenize(self, text: str, *, add_special: bool, parse_special: bool) -> list[int]:
-        return self._model.vocab.tokenize(text, add_special=add_special, parse_special=parse_special)
+        with self._in_use():
+            return self._model.vocab.tokenize(text, add_special=add_special, parse_special=parse_special)
 
     def submit(
         self,
@@ -77,11 +83,26 @@ class LocalBackend:
     ) -> int:
         from localllm.chat.stops import StopScanner
 
-        constraint = None
-        if controls.grammar is not None:
-            constraint = self._compiler().compile(controls.grammar.kind, controls.grammar.text)
-        stop = StopScanner(controls.stop) if controls.stop else None
-        return self._engine.submit(request, sink, constraint=constraint, stop=stop, request_id=request_id)
+        with self._in_use():
+            constraint = None
+            if controls.grammar is not None:
+                constraint = self._compiler().compile(controls.grammar.kind, controls.grammar.text)
+            stop = StopScanner(controls.stop) if controls.stop else None
+            return self._engine.submit(request, sink, constraint=constraint, stop=stop, request_id=request_id)
+
+    @contextlib.contextmanager
+    def _in_use(self) -> Iterator[None]:
+        """Keep `close` from freeing the model under a call."""
+        with self._idle:
+            if self._closing:
+                raise EngineClosed("The model was closed.", hint="Load it again.")
+            self._n_calls += 1
+        try:
+            yield
+        finally:
+            with self._idle:
+                self._n_calls -= 1
+                self._idle.notify_all()
 
     def _compiler(self) -> GrammarCompiler:
         if self._grammars is None:
@@ -95,11 +116,16 @@ class LocalBackend:
         self._engine.cancel(request_id)
 
     def stats(self) -> EngineStats:
-        return self._engine.stats()
+        with self._in_use():
+            return self._engine.stats()
 
     def close(self) -> None:
+        with self._idle:
+            self._closing = True
+            self._idle.wait_for(lambda: self._n_calls == 0)
         self._engine.close()
-        self._model.close()
+        with self._idle:
+            self._model.close()
 
 
 def _plan(shape: ModelShape, path: Path, options: LoadOptions) -> LoadPlan:
@@ -117,10 +143,10 @@ def _load_model(path: Path, plan: LoadPlan, on_progress: Callable[[float], None]
         return True
 
     model = Model(path, ModelParams(n_gpu_layers=plan.n_gpu_layers), on_progress=report)
-    if not model.has_decoder or model.vocab.n_tokens == 0 or model.has_encoder:
+    if not model.has_decoder or model.has_encoder or not model.vocab.has_tokenizer or model.vocab.n_tokens == 0:
         model.close()
         raise UnsupportedModel(
-            f"{path.name} is not a text generator: it has no decoder of its own.",
+            f"{path.name} is not a text generator: it has no decoder of its own, or no tokenizer.",
             hint="Choose a chat or completion model.",
         )
     return model

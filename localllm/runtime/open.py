@@ -30,7 +30,7 @@ def open_backend(
         ModelError: the file cannot be used.
         NotEnoughMemory: it does not fit.
         RequestError: an option has a value that is not allowed.
-        WorkerCrashed: the worker ended while loading.
+        WorkerCrashed: the worker was ended from outside while it loaded; a crash over the file is a ModelLoadFailed.
     """
     if in_process:
         from localllm.runtime.local import LocalBackend

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import struct
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import msgspec
 
 from localllm.engine.events import ErrorInfo, FinishEvent, PrefillProgress, TokenEvent
 from localllm.engine.request import GenerationRequest
 from localllm.engine.stats import EngineStats
+from localllm.errors import RequestError
 from localllm.hardware.types import LoadOptions
 from localllm.runtime.backend import ModelInfo, TextControls
 
@@ -18,7 +19,8 @@ MAX_FRAME_BYTES = 1 << 30
 
 
 class Load(msgspec.Struct, tag="load"):
-    path: str
+    path: bytes
+    """In the file system's encoding, since a file name need not be text."""
     options: LoadOptions
 
 
@@ -73,9 +75,28 @@ from_worker_decoder = msgspec.msgpack.Decoder(FromWorker)
 
 
 def frame(message: ToWorker | FromWorker) -> bytes:
-    """Return the message as bytes, its length first."""
-    body = _encoder.encode(message)
+    """Return the message as bytes, its length first. Lone surrogates, which have no UTF-8 form, become "?".
+
+    Raises:
+        RequestError: the message is too long to send.
+    """
+    try:
+        body = _encoder.encode(message)
+    except UnicodeEncodeError:
+        body = _encoder.encode(_encodable(msgspec.to_builtins(message, builtin_types=(bytes,), str_keys=False)))
+    if len(body) > MAX_FRAME_BYTES:
+        raise RequestError(f"{len(body):,} bytes at once; {MAX_FRAME_BYTES:,} are allowed.", hint="Send less.")
     return _LENGTH.pack(len(body)) + body
+
+
+def _encodable(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace").decode()
+    if isinstance(value, dict):
+        return {_encodable(key): _encodable(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_encodable(item) for item in value]
+    return value
 
 
 def read_frame(stream: BinaryIO) -> bytes | None:

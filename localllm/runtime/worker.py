@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import logging
 import os
+import queue
 import signal
 import sys
 import threading
+import time
+import traceback
 from pathlib import Path
 from typing import BinaryIO
 
@@ -27,12 +30,16 @@ from localllm.runtime.protocol import (
     Reply,
     Submit,
     Tokenize,
+    ToWorker,
     frame,
     read_frame,
     to_worker_decoder,
 )
 
 log = logging.getLogger("localllm.worker")
+
+_FAREWELL_S = 10.0
+"""After its parent is gone, the process ends within this time, even if a computation hangs."""
 
 
 class _Outbox:
@@ -73,24 +80,49 @@ def describe_error(error: BaseException) -> ErrorInfo:
     return ErrorInfo("EngineError", f"{type(error).__name__}: {error}", "This is a bug; please report it.")
 
 
-def serve(commands: BinaryIO, outbox: _Outbox) -> None:
+class _Inbox:
+    """Commands, read on a thread of their own, so that the parent's end is noticed whatever this process is doing."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+        self._commands: queue.SimpleQueue[ToWorker | None] = queue.SimpleQueue()
+        self.is_loading = True
+        threading.Thread(target=self._read, name="localllm-commands", daemon=True).start()
+
+    def next(self) -> ToWorker | None:
+        """Return the next command; None when there will be no more."""
+        return self._commands.get()
+
+    def _read(self) -> None:
+        try:
+            while (body := read_frame(self._stream)) is not None:
+                self._commands.put(to_worker_decoder.decode(body))
+        except Exception:
+            traceback.print_exc()
+        self._commands.put(None)
+        if not self.is_loading:
+            time.sleep(_FAREWELL_S)
+        os._exit(0)
+
+
+def serve(inbox: _Inbox, outbox: _Outbox) -> None:
     """Load the model that the first command names, then serve commands until they end."""
-    first = read_frame(commands)
-    if first is None:
+    load = inbox.next()
+    if load is None:
         return
-    load = to_worker_decoder.decode(first)
     assert isinstance(load, Load)
     try:
         backend = LocalBackend(
-            Path(load.path), load.options, on_progress=_ProgressFilter(outbox), after_step=outbox.flush
+            Path(os.fsdecode(load.path)), load.options, on_progress=_ProgressFilter(outbox), after_step=outbox.flush
         )
     except Exception as error:
         log.debug("load failed", exc_info=True)
         outbox.post(LoadFailed(describe_error(error)))
         return
+    inbox.is_loading = False
     outbox.post(Loaded(backend.info))
-    while (body := read_frame(commands)) is not None:
-        _answer(backend, outbox, body)
+    while (command := inbox.next()) is not None:
+        _answer(backend, outbox, command)
     backend.close()
 
 
@@ -107,8 +139,7 @@ class _ProgressFilter:
             self._outbox.post(LoadProgress(share))
 
 
-def _answer(backend: LocalBackend, outbox: _Outbox, body: bytes) -> None:
-    command = to_worker_decoder.decode(body)
+def _answer(backend: LocalBackend, outbox: _Outbox, command: ToWorker) -> None:
     if isinstance(command, Cancel):
         backend.cancel(command.request_id)
         return
@@ -132,15 +163,19 @@ def _answer(backend: LocalBackend, outbox: _Outbox, body: bytes) -> None:
 def main() -> None:
     """Keep stdout for frames: whatever a library prints goes to stderr."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    out = os.fdopen(os.dup(1), "wb", buffering=0)
+    out = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     if os.environ.get("LOCALLLM_DEBUG"):
         logging.basicConfig(level=logging.DEBUG, stream=sys.stderr)
+    code = 1
     try:
-        serve(sys.stdin.buffer, _Outbox(out))
+        serve(_Inbox(sys.stdin.buffer), _Outbox(out))
+        code = 0
+    except BaseException:
+        traceback.print_exc()
     finally:
         sys.stderr.flush()
-        os._exit(0)
+        os._exit(code)
 
 
 if __name__ == "__main__":
