@@ -18,7 +18,7 @@ help:
 	@echo "make clean   remove $(VENV)"
 
 demo: $(DEMO_STAMP)
-	@$(BIN)/localllm run "$(QUESTION)"
+	@$(BIN)/localllm run --stats "$(QUESTION)"
 
 test: $(TEST_STAMP)
 	@$(BIN)/python -m pytest

@@ -1,0 +1,81 @@
+"""What a part of the benchmark hands back, and how it is printed."""
+
+from __future__ import annotations
+
+import platform
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One claim: what must hold, and what was measured."""
+
+    claim: str
+    bound: str
+    measured: str
+    holds: bool
+
+    def __str__(self) -> str:
+        return f"{'PASS' if self.holds else 'FAIL'}  {self.claim}: {self.bound}; measured {self.measured}"
+
+
+@dataclass
+class PartResult:
+    """Rows of (name, value) for the table, verdicts, and every raw number for --json."""
+
+    title: str
+    rows: list[tuple[str, str]] = field(default_factory=list)
+    verdicts: list[Verdict] = field(default_factory=list)
+    raw: dict[str, Any] = field(default_factory=dict)
+
+    def add(self, name: str, value: object) -> None:
+        self.rows.append((name, str(value)))
+
+    def judge(self, claim: str, bound: str, measured: object, holds: bool) -> None:
+        self.verdicts.append(Verdict(claim, bound, str(measured), bool(holds)))
+
+    def print(self) -> None:
+        print(f"\n{self.title}")
+        width = max((len(name) for name, _ in self.rows), default=0)
+        for name, value in self.rows:
+            print(f"  {name:<{width}}  {value}")
+        for verdict in self.verdicts:
+            print(f"  {verdict}")
+
+
+def machine() -> dict[str, str]:
+    """Describe the machine and the versions that the numbers belong to."""
+    import llama_cpp
+    import psutil
+
+    from localllm.llama.library import build_info, system_info
+
+    facts = {
+        "cpu": _cpu_name(),
+        "cores": f"{psutil.cpu_count(logical=False)} physical, {psutil.cpu_count()} logical",
+        "load": ", ".join(f"{x:.2f}" for x in psutil.getloadavg()),
+        "ram": f"{psutil.virtual_memory().total / 2**30:.1f} GiB",
+        "system": platform.platform(),
+        "python": platform.python_version(),
+        "llama-cpp-python": llama_cpp.__version__,
+        "llama.cpp": build_info(),
+        "features": system_info(),
+    }
+    try:
+        import xllamacpp
+    except ImportError:
+        facts["xllamacpp"] = "not installed"
+    else:
+        facts["xllamacpp"] = str(xllamacpp.BUILD_INFO)
+        facts["xllamacpp features"] = str(xllamacpp.get_system_info()).strip()
+    return facts
+
+
+def _cpu_name() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())

@@ -1,0 +1,67 @@
+"""The root command. Verbs are named here, and imported only when they are used."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import NamedTuple
+
+import click
+
+from localllm import __version__
+
+
+class Verb(NamedTuple):
+    """Where a verb's command is, and its line in the list of verbs, which is shown without importing it."""
+
+    home: str
+    short_help: str
+
+
+VERBS = {
+    "run": Verb("localllm.cli.run:command", "Answer one prompt."),
+    "chat": Verb("localllm.cli.chat:command", "Talk to a model in the terminal."),
+    "show": Verb("localllm.cli.show:command", "Show what a GGUF file holds."),
+}
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are the VERBS."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        verb = VERBS.get(cmd_name)
+        if verb is None:
+            return None
+        module, _, attribute = verb.home.partition(":")
+        command: click.Command = getattr(import_module(module), attribute)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, verb.short_help) for name, verb in VERBS.items()])
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in VERBS and not args[0].startswith("-"):
+            raise click.UsageError(f"There is no command {args[0]!r}; there are {', '.join(VERBS)}.", ctx)
+        return super().resolve_command(ctx, args)
+
+
+@click.group(
+    cls=LazyGroup,
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+@click.version_option(__version__, message="%(prog)s %(version)s")
+@click.pass_context
+def app(ctx: click.Context) -> None:
+    """Run language models on your own computer.
+
+    Answers go to stdout, everything else to stderr. Settings come from flags, then LOCALLLM_... variables, then the
+    configuration file. LOCALLLM_DEBUG=1 shows tracebacks.
+    """
+    if ctx.invoked_subcommand is None:
+        click.echo(ctx.get_help())

@@ -1,0 +1,29 @@
+"""Loading a model for a verb, with its progress on stderr."""
+
+from __future__ import annotations
+
+from localllm.cli.status import StatusLine
+from localllm.config import Settings
+from localllm.llm import LLM, load
+
+
+def open_model(settings: Settings, status: StatusLine, *, in_process: bool) -> LLM:
+    """Load the model that the settings name, for one conversation at a time.
+
+    Raises:
+        LocalLLMError: as `localllm.load`.
+    """
+    try:
+        return load(
+            settings.model,
+            n_ctx=settings.n_ctx,
+            gpu_layers=settings.gpu_layers,
+            n_threads=settings.threads,
+            kv_type=settings.kv_type_k,
+            kv_type_v=settings.kv_type_v,
+            n_slots=1,
+            in_process=in_process,
+            on_progress=status.loading,
+        )
+    finally:
+        status.clear()

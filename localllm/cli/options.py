@@ -1,0 +1,82 @@
+"""The flags that verbs share. Each is a setting, so its help and its bounds are those of `localllm.config`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from localllm.config import Settings
+from localllm.errors import InvalidGrammar
+from localllm.llm.options import GenerateOptions, parse_options
+
+_METAVARS = {
+    "n_ctx": "N",
+    "threads": "N",
+    "gpu_layers": "auto|all|N",
+    "kv_type": "TYPE",
+    "seed": "N",
+    "temperature": "X",
+    "top_p": "P",
+    "top_k": "N",
+    "min_p": "P",
+    "max_tokens": "N",
+    "system": "TEXT",
+}
+
+
+Verb = TypeVar("Verb", bound=Callable[..., None])
+
+
+def shared_options(command: Verb) -> Verb:
+    """Add the flags of loading and sampling; they arrive as text in keyword arguments named like the settings."""
+    schema = click.option(
+        "--json-schema",
+        "schema_file",
+        metavar="FILE",
+        type=click.Path(path_type=Path),
+        help="Answer in JSON that follows the schema in this file.",
+    )
+    command = schema(command)
+    for name, metavar in reversed(_METAVARS.items()):
+        option = click.option(f"--{name.replace('_', '-')}", name, metavar=metavar, help=Settings.help(name))
+        command = option(command)
+    return command
+
+
+def generation_options(settings: Settings, schema_file: Path | None, **more: Any) -> GenerateOptions:
+    """Return the options of a generation, all checked.
+
+    Raises:
+        RequestError: a value is not allowed.
+        InvalidGrammar: the schema's file cannot be read, or its schema cannot be honoured.
+    """
+    options: GenerateOptions = {
+        "temperature": settings.temperature,
+        "top_k": settings.top_k,
+        "top_p": settings.top_p,
+        "min_p": settings.min_p,
+        "seed": settings.seed,
+        "max_tokens": settings.max_tokens,
+        **more,  # type: ignore[typeddict-item]
+    }
+    if schema_file is not None:
+        options["json_schema"] = read_schema(schema_file)
+    parse_options(options)
+    return options
+
+
+def read_schema(path: Path) -> str:
+    """Read the text of a JSON schema.
+
+    Raises:
+        InvalidGrammar: the file cannot be read.
+    """
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise InvalidGrammar(f"Cannot read {path}: {error.strerror}.", hint="Check the path.") from error
+    except UnicodeDecodeError as error:
+        raise InvalidGrammar(f"{path} is not UTF-8 text.", hint="Give a file with a JSON schema.") from error

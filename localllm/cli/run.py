@@ -1,0 +1,160 @@
+"""`localllm run`: one prompt, one answer."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Generator, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import click
+
+from localllm.cli.model import open_model
+from localllm.cli.options import generation_options, shared_options
+from localllm.cli.status import StatusLine, speed_summary
+from localllm.cli.terminal import TextOutput
+from localllm.config import Settings, load_settings
+from localllm.errors import RequestError
+from localllm.llm import LLM, ChatEvent, Done, GenerateOptions, Progress, TextDelta
+from localllm.store.resolve import DEMO_NAME
+
+
+@click.command("run", short_help="Answer one prompt.")
+@click.argument("arguments", nargs=-1, metavar="[MODEL] [PROMPT]")
+@shared_options
+@click.option("--stop", metavar="TEXT", multiple=True, help="End the answer before this text; may be repeated.")
+@click.option("--raw", is_flag=True, help="Continue the prompt as it is, without the model's chat template.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object: text, finish_reason, usage, timings.")
+@click.option("--stats", "--verbose", is_flag=True, help="Print the speed on stderr, also where it is no terminal.")
+def command(
+    arguments: tuple[str, ...],
+    schema_file: Path | None,
+    stop: tuple[str, ...],
+    raw: bool,
+    as_json: bool,
+    stats: bool,
+    **flags: str | None,
+) -> None:
+    """Answer one prompt, on stdout.
+
+    A single argument is the prompt, for the default model. Text piped to stdin is added to the prompt; where it is
+    all of the prompt, a single argument may be the model.
+
+    \b
+    localllm run "Why is the sky blue?"
+    localllm run model.gguf "Why is the sky blue?"
+    git diff | localllm run "Explain this change."
+    localllm run model.gguf < question.txt
+    """
+    model, prompt = model_and_prompt(arguments, piped_text())
+    settings = load_settings({**flags, "model": model})
+    if raw and flags["system"] is not None:
+        raise RequestError("--raw and --system exclude each other.", hint="Write it into the prompt, or drop --raw.")
+    options = generation_options(settings, schema_file, stop=list(stop))
+    status = StatusLine()
+    with open_model(settings, status, in_process=True) as llm:
+        stream = llm.generate(prompt, **options) if raw else _chat(llm, settings, prompt, options)
+        done = _follow(stream, status, None if as_json else TextOutput())
+        if as_json:
+            click.echo(json.dumps(answer_json(done, llm.info.load_s), ensure_ascii=False))
+        if stats or sys.stderr.isatty():
+            click.secho(speed_summary(done), dim=True, err=True)
+
+
+def piped_text() -> str | None:
+    """Return what is piped to stdin; None at a terminal, and where there is nothing but white space.
+
+    Raises:
+        RequestError: it is not UTF-8.
+    """
+    if sys.stdin is None or sys.stdin.isatty():
+        return None
+    try:
+        text = sys.stdin.buffer.read().decode()
+    except UnicodeDecodeError as error:
+        raise RequestError(f"stdin is not UTF-8 text: {error}.", hint="Pipe text only.") from error
+    return text.rstrip("\r\n") if text.strip() else None
+
+
+def model_and_prompt(arguments: Sequence[str], piped: str | None) -> tuple[str | None, str]:
+    """Tell the model from the prompt; a model of None is the default one.
+
+    Raises:
+        RequestError: there is no prompt.
+        click.UsageError: there are more than two arguments.
+    """
+    if len(arguments) > 2:
+        raise click.UsageError(f"{len(arguments)} arguments, 2 allowed; a prompt of several words needs quotes.")
+    match tuple(arguments):
+        case (model, prompt):
+            return model, _joined(prompt, piped)
+        case (model,) if _looks_like_a_model(model):
+            if piped is None:
+                raise RequestError(
+                    f"There is no prompt for the model {model}.", hint=f'Write: localllm run {model} "your question"'
+                )
+            return model, piped
+        case (prompt,):
+            return None, _joined(prompt, piped)
+    if piped is None:
+        raise RequestError("There is no prompt.", hint='Write: localllm run "your question"')
+    return None, piped
+
+
+def answer_json(done: Done, load_s: float) -> dict[str, Any]:
+    """Return the object that --json prints; seconds, and tokens a second."""
+    usage, timings = done.usage, done.timings
+    return {
+        "text": done.text,
+        "finish_reason": done.finish_reason,
+        "usage": {
+            "prompt_tokens": usage.prompt_tokens,
+            "completion_tokens": usage.completion_tokens,
+            "cached_tokens": usage.cached_tokens,
+        },
+        "timings": {
+            "load_s": load_s,
+            "ttft_s": timings.ttft_s,
+            "prefill_tok_s": timings.prefill_tok_s,
+            "decode_tok_s": timings.decode_tok_s,
+        },
+    }
+
+
+def _joined(prompt: str, piped: str | None) -> str:
+    return prompt if piped is None else f"{prompt}\n\n{piped}"
+
+
+def _looks_like_a_model(argument: str) -> bool:
+    return argument == DEMO_NAME or argument.lower().endswith(".gguf") or os.path.isfile(argument)
+
+
+def _chat(llm: LLM, settings: Settings, prompt: str, options: GenerateOptions) -> Generator[ChatEvent, None, None]:
+    messages = [{"role": "user", "content": prompt}]
+    if settings.system:
+        messages.insert(0, {"role": "system", "content": settings.system})
+    return llm.chat(messages, **options)
+
+
+def _follow(stream: Generator[ChatEvent, None, None], status: StatusLine, output: TextOutput | None) -> Done:
+    """Show the events of one completion as they come, and return its end."""
+    done: Done | None = None
+    with closing(stream):
+        for event in stream:
+            match event:
+                case Progress():
+                    status.reading(event)
+                case TextDelta():
+                    status.clear()
+                    if output is not None:
+                        output.write(event.text)
+                case Done():
+                    done = event
+    status.clear()
+    if output is not None:
+        output.end()
+    assert done is not None, "a stream without errors ends in Done"
+    return done

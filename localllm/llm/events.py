@@ -1,0 +1,51 @@
+"""What a caller of the Python API sees of a generation: typed records of text, in order."""
+
+from __future__ import annotations
+
+import msgspec
+
+from localllm.engine.events import FinishReason, StopCause, Timings, TokenLogprob, Usage
+
+
+class TokenChoice(msgspec.Struct, frozen=True):
+    """One generated token, and the most likely ones in its place."""
+
+    chosen: TokenLogprob
+    top: tuple[TokenLogprob, ...] = ()
+
+
+class TextDelta(msgspec.Struct, frozen=True):
+    """More text: whole characters, and never any part of a stop string."""
+
+    text: str
+    index: int = 0
+    """Which of the `n` completions it belongs to."""
+    logprobs: tuple[TokenChoice, ...] = ()
+    """The tokens that the text is made of; empty unless `logprobs` was asked for."""
+
+
+class Progress(msgspec.Struct, frozen=True):
+    """How much of the prompt has been read, in tokens."""
+
+    n_done: int
+    """The reused ones included."""
+    n_total: int
+    n_cached: int
+    """Reused from the prefix cache."""
+    index: int = 0
+
+
+class Done(msgspec.Struct, frozen=True, kw_only=True):
+    """The end of one completion."""
+
+    text: str
+    """All of its text."""
+    finish_reason: FinishReason
+    usage: Usage
+    timings: Timings
+    index: int = 0
+    cause: StopCause = ""
+    """What ended it, more precisely than the reason."""
+
+
+ChatEvent = TextDelta | Progress | Done

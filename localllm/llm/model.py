@@ -1,0 +1,220 @@
+"""A loaded model, as Python code uses it: messages in, text out."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequence
+from contextlib import suppress
+from queue import Empty, SimpleQueue
+from typing import TYPE_CHECKING, Any, Literal, Self, Unpack
+
+from localllm.engine.events import Event
+from localllm.engine.stats import EngineStats
+from localllm.errors import RequestError
+from localllm.hardware.types import LoadOptions
+from localllm.llm.events import ChatEvent, Done
+from localllm.llm.options import GenerateOptions, GenerationSpec, parse_options
+from localllm.llm.stream import Generation
+from localllm.runtime.backend import Backend, ModelInfo
+
+if TYPE_CHECKING:
+    from localllm.chat.messages import Message
+    from localllm.chat.template import ChatTemplate
+
+Messages = str | Sequence[Mapping[str, Any]]
+"""A conversation: dicts of `role` and `content`, or a string that stands for one user message."""
+
+# Windows does not interrupt a thread that waits for a lock, so Ctrl-C is noticed between waits.
+_WAIT_S = 0.1 if os.name == "nt" else None
+
+
+class LLM:
+    """A loaded model; `localllm.load` makes one. All methods may be called from any thread.
+
+    Use it as a context manager, or call `close`: a model holds its memory until then.
+    """
+
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
+        self._template: ChatTemplate | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    @property
+    def info(self) -> ModelInfo:
+        """What was loaded, and how."""
+        return self._backend.info
+
+    def chat(self, messages: Messages, **options: Unpack[GenerateOptions]) -> Generator[ChatEvent, None, None]:
+        """Answer a conversation. Leaving the iterator early cancels the request.
+
+        Args:
+            messages: dicts of `role` and `content`, or a string for one user message.
+            options: see GenerateOptions.
+
+        Returns:
+            Progress events while the prompt is read, then TextDelta events, and one Done per completion.
+
+        Raises:
+            RequestError: here, for bad messages and options; from the iterator, ContextLengthExceeded for a prompt
+                that is too long.
+            EngineError: from the iterator, where the engine fails.
+        """
+        spec = parse_options(options)
+        return self._stream(self._chat_prompt(messages), spec)
+
+    def generate(self, prompt_text: str, **options: Unpack[GenerateOptions]) -> Generator[ChatEvent, None, None]:
+        """Continue a text, without a chat template. As `chat` in everything else."""
+        spec = parse_options(options)
+        return self._stream(self._text_prompt(prompt_text), spec)
+
+    def ask(self, messages: Messages, **options: Unpack[GenerateOptions]) -> Done:
+        """Answer a conversation and return its end, with all of the text in it.
+
+        Raises:
+            RequestError: as `chat`; also for `n` above 1, which has several ends.
+            EngineError: the engine failed.
+        """
+        if options.get("n", 1) != 1:
+            raise RequestError("ask returns one completion.", hint="Use chat, whose events carry an index.")
+        return next(event for event in self.chat(messages, **options) if isinstance(event, Done))
+
+    def achat(self, messages: Messages, **options: Unpack[GenerateOptions]) -> AsyncGenerator[ChatEvent, None]:
+        """`chat` for asyncio; nothing in it blocks the loop. Cancelling the task cancels the request."""
+        spec = parse_options(options)
+        return self._astream(lambda: self._chat_prompt(messages), spec)
+
+    def agenerate(self, prompt_text: str, **options: Unpack[GenerateOptions]) -> AsyncGenerator[ChatEvent, None]:
+        """`generate` for asyncio."""
+        spec = parse_options(options)
+        return self._astream(lambda: self._text_prompt(prompt_text), spec)
+
+    def tokenize(self, text: str, *, add_special: bool = False, parse_special: bool = True) -> list[int]:
+        """Return the token ids of `text`.
+
+        Args:
+            text: any text.
+            add_special: put the tokens around it that the model was trained with, such as BOS.
+            parse_special: let text like "<|im_end|>" become its control token.
+        """
+        return self._backend.tokenize(text, add_special=add_special, parse_special=parse_special)
+
+    def stats(self) -> EngineStats:
+        """Return a snapshot of the engine's counters."""
+        return self._backend.stats()
+
+    def close(self) -> None:
+        """End all requests and give all memory back. Closing twice is harmless."""
+        self._backend.close()
+
+    def _text_prompt(self, text: str) -> list[int]:
+        if not isinstance(text, str):
+            raise RequestError(f"The prompt must be a string, not {type(text).__name__}.")
+        return _at_least_one(self.tokenize(text, add_special=True))
+
+    def _chat_prompt(self, messages: Messages) -> list[int]:
+        from localllm.chat.messages import parse_messages
+
+        if isinstance(messages, str):
+            messages = [{"role": "user", "content": messages}]
+        return self._render(parse_messages(messages))
+
+    def _render(self, messages: Sequence[Message]) -> list[int]:
+        if self._template is None:
+            from localllm.chat.template import ChatTemplate
+
+            info = self.info
+            self._template = ChatTemplate(info.chat_template, bos_text=info.bos_text, eos_text=info.eos_text)
+        text = self._template.render(messages)
+        # Most templates write BOS themselves, and a second one makes answers worse.
+        return _at_least_one(self.tokenize(text, add_special=not self._template.starts_with_bos(text)))
+
+    def _stream(self, prompt: Sequence[int], spec: GenerationSpec) -> Generator[ChatEvent, None, None]:
+        queue: SimpleQueue[tuple[int, Event]] = SimpleQueue()
+        run = Generation(self._backend, spec.requests(prompt), spec.controls, lambda i, event: queue.put((i, event)))
+        try:
+            run.start()
+            while not run.is_finished:
+                try:
+                    index, event = queue.get(timeout=_WAIT_S)
+                except Empty:
+                    continue
+                yield from run.accept(index, event)
+        finally:
+            run.cancel()
+
+    async def _astream(
+        self, tokenize: Callable[[], Sequence[int]], spec: GenerationSpec
+    ) -> AsyncGenerator[ChatEvent, None]:
+        queue: asyncio.Queue[tuple[int, Event]] = asyncio.Queue()
+        loop = asyncio.get_running_loop()
+
+        def deliver(index: int, event: Event) -> None:
+            # The loop may have been closed under a request that was left behind.
+            with suppress(RuntimeError):
+                loop.call_soon_threadsafe(queue.put_nowait, (index, event))
+
+        prompt = await asyncio.to_thread(tokenize)
+        run = Generation(self._backend, spec.requests(prompt), spec.controls, deliver)
+        try:
+            await asyncio.to_thread(run.start)
+            while not run.is_finished:
+                index, event = await queue.get()
+                for chat_event in run.accept(index, event):
+                    yield chat_event
+        finally:
+            run.cancel()
+
+
+def load(
+    ref: str | None = None,
+    *,
+    n_ctx: int | None = None,
+    gpu_layers: int | Literal["auto", "all"] = "auto",
+    n_threads: int | None = None,
+    kv_type: str = "f16",
+    kv_type_v: str | None = None,
+    n_slots: int = 4,
+    in_process: bool = False,
+    on_progress: Callable[[float], None] | None = None,
+) -> LLM:
+    """Load a model.
+
+    Args:
+        ref: a path, or a name that the store knows; None is the demo model.
+        n_ctx: tokens of context; None is what the model was trained with, as far as memory allows.
+        gpu_layers: how many layers go to the GPU; "auto" is as many as fit.
+        n_threads: CPU threads; None is one for each performance core.
+        kv_type: ggml type of the cached keys, such as "f16" or "q8_0".
+        kv_type_v: that of the cached values; None is `kv_type`.
+        n_slots: how many requests are answered at once.
+        in_process: hold llama.cpp in this process, where a crash of it ends the process.
+        on_progress: called with the loaded share, 0.0 to 1.0, on a thread of the backend's.
+
+    Raises:
+        ModelError: there is no such model, or it cannot be loaded.
+        NotEnoughMemory: it does not fit.
+    """
+    from localllm.runtime import open_backend
+    from localllm.store import resolve
+
+    options = LoadOptions(
+        n_ctx=n_ctx,
+        gpu_layers=gpu_layers,
+        n_slots=n_slots,
+        n_threads=n_threads,
+        kv_type_k=kv_type,
+        kv_type_v=kv_type if kv_type_v is None else kv_type_v,
+    )
+    return LLM(open_backend(resolve(ref), options, in_process=in_process, on_progress=on_progress))
+
+
+def _at_least_one(tokens: list[int]) -> list[int]:
+    if not tokens:
+        raise RequestError("The prompt is empty.", hint="Give at least one character.")
+    return tokens

@@ -1,0 +1,258 @@
+"""The options of a generation: their names, their bounds, and the request they make.
+
+Every value is checked here, before a prompt is rendered or a model is asked, because llama.cpp ends the process where
+a sampler is given nonsense.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypedDict
+
+import msgspec
+
+from localllm.chat.schema import checked_schema
+from localllm.chat.stops import StopFilter
+from localllm.engine.request import GenerationRequest, SamplingParams
+from localllm.errors import InvalidGrammar, RequestError
+from localllm.runtime.backend import GrammarSpec, TextControls
+
+MAX_COMPLETIONS = 128
+MAX_LOGPROBS = 20
+# llama.cpp reads 2**32 - 1 as "draw a seed".
+MAX_SEED = 2**32 - 2
+_INT32_MAX = 2**31 - 1
+
+
+class GenerateOptions(TypedDict, total=False):
+    """The keyword arguments of `LLM.chat` and `LLM.generate`; the sampling ones are those of SamplingParams."""
+
+    max_tokens: int | None
+    stop: str | Sequence[str] | None
+    json_schema: Mapping[str, Any] | str | None
+    grammar: str | None
+    logprobs: int | bool | None
+    n: int
+    ignore_eos: bool
+    cache_prompt: bool
+    temperature: float
+    top_k: int
+    top_p: float
+    min_p: float
+    typical_p: float
+    top_n_sigma: float
+    xtc_probability: float
+    xtc_threshold: float
+    repeat_penalty: float
+    repeat_last_n: int
+    frequency_penalty: float
+    presence_penalty: float
+    dry_multiplier: float
+    dry_base: float
+    dry_allowed_length: int
+    dry_penalty_last_n: int
+    dry_sequence_breakers: Sequence[str]
+    mirostat: int
+    mirostat_tau: float
+    mirostat_eta: float
+    logit_bias: Mapping[int, float]
+    seed: int | None
+
+
+@dataclass(frozen=True)
+class Bound:
+    """The numbers an option may take: low ≤ x ≤ high, or low < x with `open_low`."""
+
+    low: float = -math.inf
+    high: float = math.inf
+    integer: bool = False
+    open_low: bool = False
+
+    def __str__(self) -> str:
+        kind = "a whole number" if self.integer else "a finite number"
+        if math.isinf(self.low):
+            return kind
+        above = f"above {self.low:g}" if self.open_low else f"at least {self.low:g}"
+        if self.high in (math.inf, _INT32_MAX):
+            return f"{kind} {above}"
+        return f"{kind} {above} and at most {self.high:.12g}"
+
+    def holds(self, value: object) -> bool:
+        """Whether `value` is a number within the bound; True and False are not numbers."""
+        allowed = (int,) if self.integer else (int, float)
+        if isinstance(value, bool) or not isinstance(value, allowed) or not math.isfinite(value):
+            return False
+        above = value > self.low if self.open_low else value >= self.low
+        return above and value <= self.high
+
+
+_COUNT = Bound(1, _INT32_MAX, integer=True)
+_LAST_N = Bound(-1, _INT32_MAX, integer=True)
+_SHARE = Bound(0, 1)
+_POSITIVE_SHARE = Bound(0, 1, open_low=True)
+_POSITIVE = Bound(0, open_low=True)
+_FINITE = Bound()
+
+BOUNDS: dict[str, Bound] = {
+    "temperature": Bound(0),
+    "top_k": Bound(-_INT32_MAX, _INT32_MAX, integer=True),
+    "top_p": _POSITIVE_SHARE,
+    "min_p": _SHARE,
+    "typical_p": _POSITIVE_SHARE,
+    "top_n_sigma": _FINITE,
+    "xtc_probability": _SHARE,
+    "xtc_threshold": _SHARE,
+    "repeat_penalty": _POSITIVE,
+    "repeat_last_n": _LAST_N,
+    "frequency_penalty": _FINITE,
+    "presence_penalty": _FINITE,
+    "dry_multiplier": Bound(0),
+    "dry_base": _POSITIVE,
+    "dry_allowed_length": Bound(0, _INT32_MAX, integer=True),
+    "dry_penalty_last_n": _LAST_N,
+    "mirostat": Bound(0, 2, integer=True),
+    "mirostat_tau": Bound(0),
+    "mirostat_eta": Bound(0),
+    "seed": Bound(0, MAX_SEED, integer=True),
+    "max_tokens": _COUNT,
+    "n": Bound(1, MAX_COMPLETIONS, integer=True),
+    "logprobs": Bound(0, MAX_LOGPROBS, integer=True),
+}
+_NONE_IS_ALLOWED = frozenset({"seed", "max_tokens", "logprobs", "stop", "json_schema", "grammar"})
+_NAMES = frozenset(GenerateOptions.__annotations__)
+_SAMPLING_NAMES = frozenset(SamplingParams.__struct_fields__)
+
+
+@dataclass(frozen=True)
+class GenerationSpec:
+    """Checked options: everything about a generation but its prompt."""
+
+    sampling: SamplingParams
+    controls: TextControls
+    max_tokens: int | None
+    n: int
+    n_logprobs: int | None
+    ignore_eos: bool
+    cache_prompt: bool
+
+    def requests(self, prompt: Sequence[int]) -> list[GenerationRequest]:
+        """Return one request per completion; a given seed grows by one from each to the next."""
+        return [self._request(tuple(prompt), index) for index in range(self.n)]
+
+    def _request(self, prompt: tuple[int, ...], index: int) -> GenerationRequest:
+        seed = self.sampling.seed
+        if seed is not None and index:
+            seed = (seed + index) % (MAX_SEED + 1)
+        return GenerationRequest(
+            prompt=prompt,
+            max_tokens=self.max_tokens,
+            sampling=msgspec.structs.replace(self.sampling, seed=seed),
+            ignore_eos=self.ignore_eos,
+            n_logprobs=self.n_logprobs,
+            cache_prompt=self.cache_prompt,
+        )
+
+
+def parse_options(options: Mapping[str, Any]) -> GenerationSpec:
+    """Check the keyword arguments of a generation.
+
+    Raises:
+        RequestError: an unknown name, or a value out of bounds; the message says which are allowed.
+        InvalidGrammar: `json_schema` cannot be honoured, or comes together with `grammar`.
+    """
+    _check_names(options)
+    for name, value in options.items():
+        _check_bound(name, value)
+    sampling = {name: value for name, value in options.items() if name in _SAMPLING_NAMES}
+    if "logit_bias" in sampling:
+        sampling["logit_bias"] = _logit_bias(sampling["logit_bias"])
+    if "dry_sequence_breakers" in sampling:
+        sampling["dry_sequence_breakers"] = _strings("dry_sequence_breakers", sampling["dry_sequence_breakers"])
+    return GenerationSpec(
+        sampling=SamplingParams(**sampling),
+        controls=TextControls(stop=_stop(options.get("stop")), grammar=_grammar(options)),
+        max_tokens=options.get("max_tokens"),
+        n=options.get("n", 1),
+        n_logprobs=_n_logprobs(options.get("logprobs")),
+        ignore_eos=_flag(options, "ignore_eos", default=False),
+        cache_prompt=_flag(options, "cache_prompt", default=True),
+    )
+
+
+def _check_names(options: Mapping[str, Any]) -> None:
+    for name in options:
+        if name not in _NAMES:
+            close = difflib.get_close_matches(name, _NAMES, n=1)
+            hint = f"Did you mean {close[0]}?" if close else f"The options are {', '.join(sorted(_NAMES))}."
+            raise RequestError(f"There is no option {name!r}.", hint=hint)
+
+
+def _check_bound(name: str, value: object) -> None:
+    bound = BOUNDS.get(name)
+    if bound is None or (value is None and name in _NONE_IS_ALLOWED):
+        return
+    if name == "logprobs" and isinstance(value, bool):
+        return
+    if not bound.holds(value):
+        raise RequestError(f"{name} is {value!r}; it must be {bound}.")
+
+
+def _n_logprobs(value: int | bool | None) -> int | None:
+    if value is None or value is False:
+        return None
+    return int(value) if value is not True else 0
+
+
+def _flag(options: Mapping[str, Any], name: str, *, default: bool) -> bool:
+    value = options.get(name, default)
+    if not isinstance(value, bool):
+        raise RequestError(f"{name} is {value!r}; it must be True or False.")
+    return value
+
+
+def _strings(name: str, value: object) -> tuple[str, ...]:
+    if isinstance(value, str) or not isinstance(value, Sequence) or not all(isinstance(s, str) for s in value):
+        raise RequestError(f"{name} must be a list of strings.")
+    return tuple(value)
+
+
+def _stop(value: object) -> tuple[str, ...]:
+    if value is None:
+        return ()
+    strings = _strings("stop", [value] if isinstance(value, str) else value)
+    StopFilter(strings)  # Checks their number and lengths.
+    return strings
+
+
+def _logit_bias(value: object) -> dict[int, float]:
+    if not isinstance(value, Mapping):
+        raise RequestError("logit_bias must map token ids to numbers.")
+    for token, bias in value.items():
+        if isinstance(token, bool) or not isinstance(token, int) or token < 0:
+            raise RequestError(f"logit_bias has the key {token!r}; keys must be token ids.")
+        if bias != -math.inf and not _FINITE.holds(bias):
+            raise RequestError(f"logit_bias of token {token} is {bias!r}; it must be finite, or -inf to forbid it.")
+    return {token: float(bias) for token, bias in value.items()}
+
+
+def _grammar(options: Mapping[str, Any]) -> GrammarSpec | None:
+    schema, grammar = options.get("json_schema"), options.get("grammar")
+    if schema is not None and grammar is not None:
+        raise InvalidGrammar("json_schema and grammar exclude each other.", hint="Give one of them.")
+    if grammar is not None:
+        if not isinstance(grammar, str) or not grammar.strip():
+            raise InvalidGrammar("grammar must be the text of a GBNF grammar.")
+        return GrammarSpec("gbnf", grammar)
+    return None if schema is None else GrammarSpec("json_schema", _schema_text(schema))
+
+
+def _schema_text(schema: object) -> str:
+    try:
+        text = schema if isinstance(schema, str) else json.dumps(schema)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InvalidGrammar(f"json_schema is not JSON: {error}.", hint="Pass what JSON can hold.") from error
+    return checked_schema(text)
