@@ -16,6 +16,7 @@ from tests.tiny_model import write_tiny_model
 
 OPTIONS = LoadOptions(n_ctx=1024, n_slots=4, n_threads=1, gpu_layers=0)
 GREEDY = SamplingParams(temperature=0)
+NO_CONTROLS = TextControls()
 
 
 class Record:
@@ -57,7 +58,7 @@ def request(*prompt: int, max_tokens: int | None = 8, **fields: object) -> Gener
     return GenerationRequest(**full)  # type: ignore[arg-type]
 
 
-def generate(backend: Backend, asked: GenerationRequest, controls: TextControls = TextControls()) -> Record:
+def generate(backend: Backend, asked: GenerationRequest, controls: TextControls = NO_CONTROLS) -> Record:
     """Run one request to its end."""
     record = Record()
     backend.submit(asked, controls, record)

@@ -24,7 +24,8 @@ NUMBERS = (
 )  # fmt: skip
 FLOATS = (0.0, -1.0, 1e-30, 1e30, math.inf, -math.inf, math.nan)
 ARCHITECTURES = (
-    "qwen2", "qwen2moe", "qwen3", "qwen3next", "gemma", "gemma2", "gemma3n", "phi3", "mamba", "mamba2", "rwkv6", "jamba",
+    "qwen2", "qwen2moe", "qwen3", "qwen3next",
+    "gemma", "gemma2", "gemma3n", "phi3", "mamba", "mamba2", "rwkv6", "jamba",
     "t5", "t5encoder", "bert", "nomic-bert", "gpt2", "gptneox", "falcon", "deepseek2", "gpt-oss", "lfm2", "grok", "mpt",
     "command-r", "clip", "llama4", "minicpm", "starcoder2", "bloom", "olmo2", "plamo2", "dream", "wavtokenizer-dec",
 )  # fmt: skip
@@ -57,8 +58,12 @@ EXTRA: dict[str, tuple[T, tuple[Any, ...]]] = {
 }
 TOKENIZERS = ("llama", "bert", "t5", "rwkv", "plamo2", "none", "no_vocab", "", "nonsense")
 PRE_TOKENIZERS = (
-    "default", "llama-bpe", "qwen2", "deepseek-llm", "gpt-4o", "bloom", "viking", "tekken", "kimi-k2", "hunyuan", "smollm",
-    "nonsense", "",
+    "default", "llama-bpe", "qwen2", "deepseek-llm", "gpt-4o", "bloom", "viking", "tekken", "kimi-k2", "hunyuan",
+    "smollm", "nonsense", "",
+)  # fmt: skip
+MERGES: tuple[list[str], ...] = (
+    [], [""], [" "], ["a"], ["a b c"], ["a  b"], ["zz qq"] * 3, ["\udcff \udcfe"], ["h e"] * 1000, [" e"], ["h "],
+    ["x" * 100_000 + " y"],
 )  # fmt: skip
 
 
@@ -189,22 +194,7 @@ def _token_types(spec: Spec, rng: random.Random) -> str:
 
 
 def _merges(spec: Spec, rng: random.Random) -> str:
-    value = rng.choice(
-        (
-            [],
-            [""],
-            [" "],
-            ["a"],
-            ["a b c"],
-            ["a  b"],
-            ["zz qq"] * 3,
-            ["\udcff \udcfe"],
-            ["h e"] * 1000,
-            [" e"],
-            ["h "],
-            ["x" * 100_000 + " y"],
-        )  # fmt: skip
-    )
+    value = rng.choice(MERGES)
     spec.pairs["tokenizer.ggml.merges"] = (T.ARRAY, T.STRING, value)
     return f"merges={str(value)[:30]}×{len(value)}"
 

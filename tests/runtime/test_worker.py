@@ -135,7 +135,7 @@ def test_worker_killed_while_loading(tiny_path: Path) -> None:
         for child in own_workers():
             child.kill()
 
-    with pytest.raises(WorkerCrashed, match="while it loaded tiny.gguf: signal SIGKILL"):
+    with pytest.raises(WorkerCrashed, match=r"while it loaded tiny\.gguf: signal SIGKILL"):
         WorkerBackend(tiny_path, OPTIONS, on_progress=kill)
 
 
