@@ -8,6 +8,8 @@ Source: `llama_vocab::impl::load` and `llama_model_base::load_hparams` of the pi
 
 from __future__ import annotations
 
+import re
+
 from localllm.gguf.header import GGUFHeader
 from localllm.gguf.problems import CONVERT, invalid, printable, quoted
 from localllm.gguf.shape import ModelShape
@@ -16,6 +18,9 @@ from localllm.gguf.values import ArrayRef
 _ROPE_SCALINGS = ("none", "linear", "yarn", "longrope")
 _EPSILONS = ("layer_norm_rms_epsilon", "layer_norm_epsilon", "group_norm_epsilon")
 _TOKENS = "tokenizer.ggml.tokens"
+_WEIGHT = re.compile(r"(^token_embd|^output|_norm|\.attn_\w+|\.ffn_(gate|up|down)(_exps|_shexp)?)\.(weight|bias)$")
+_NOT_WEIGHTS = frozenset({"i8", "i16", "i32", "i64", "f64"})
+"""Types that no kernel of llama.cpp takes for a weight; it finds out in the first decode, and ends the process."""
 
 
 def check_loadable(header: GGUFHeader) -> ModelShape:
@@ -34,6 +39,7 @@ def check_loadable(header: GGUFHeader) -> ModelShape:
     _check_epsilons(header)
     _check_expert_groups(header, shape.n_expert)
     _check_tokens(header)
+    _check_weights(header)
     return shape
 
 
@@ -79,3 +85,20 @@ def _check_tokens(header: GGUFHeader) -> None:
             shown = quoted(token.decode("utf-8", "replace"))
             raise invalid(header.path, f"token {index} repeats an earlier one, {shown}", CONVERT)
         seen.add(token)
+    if header.metadata.get("tokenizer.ggml.model") == "llama":
+        _check_bytes(header, seen)
+
+
+def _check_bytes(header: GGUFHeader, tokens: set[bytes]) -> None:
+    """A SentencePiece vocabulary without bytes ends the process at the first character that it does not know."""
+    missing = [byte for byte in range(256) if b"<0x%02X>" % byte not in tokens and bytes([byte]) not in tokens]
+    if missing:
+        problem = f"its vocabulary has no token for {len(missing)} of the 256 bytes, 0x{missing[0]:02X} the first"
+        raise invalid(header.path, problem, CONVERT)
+
+
+def _check_weights(header: GGUFHeader) -> None:
+    for tensor in header.tensors:
+        if tensor.type.name in _NOT_WEIGHTS and _WEIGHT.search(tensor.name):
+            problem = f"tensor {quoted(tensor.name)} is of type {tensor.type.name}, which is no type for weights"
+            raise invalid(header.path, problem, CONVERT)

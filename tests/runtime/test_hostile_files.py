@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import concurrent.futures
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -61,7 +62,7 @@ def use(backend: WorkerBackend) -> tuple[str, str]:
     return "loaded", ""
 
 
-def run(base: Spec, seeds: range, folder: Path, n_jobs: int = 2) -> list[tuple[int, str, str, str, float]]:
+def run(base: Spec, seeds: Iterable[int], folder: Path, n_jobs: int = 2) -> list[tuple[int, str, str, str, float]]:
     def one(seed: int) -> tuple[int, str, str, str, float]:
         spec, what = mutant(base, seed)
         path = folder / f"mutant-{seed}.gguf"
@@ -90,6 +91,15 @@ def test_untouched_file_survives_the_rewriting(base: Spec, tmp_path: Path) -> No
 
 def test_every_hostile_file_is_a_backend_or_an_error(base: Spec, tmp_path: Path) -> None:
     check(run(base, range(N_DEFAULT), tmp_path))
+
+
+CRASHED_ONCE = (1073, 1173, 1285, 1301, 1362, 1437, 1467, 1510)
+"""Weights of integers, and SentencePiece vocabularies without bytes: loaded, then ended the process in use."""
+
+
+def test_files_that_crashed_in_use_are_refused_at_load(base: Spec, tmp_path: Path) -> None:
+    for seed, what, kind, message, _ in run(base, CRASHED_ONCE, tmp_path):
+        assert kind == "refused by our reader", (seed, what, kind, message)
 
 
 @pytest.mark.slow
