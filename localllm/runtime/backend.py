@@ -12,7 +12,8 @@ from localllm.engine.request import GenerationRequest
 from localllm.engine.stats import EngineStats
 
 Sink = Callable[[Event], None]
-"""Called with every event of a request, in order, on a thread of the backend's; must not block."""
+"""Called with every event of a request, in order, on a thread of the backend's. It may cancel; it must not block, nor
+make a call that waits for the backend (submit, tokenize, stats, close), which would wait for ever."""
 
 
 class GrammarSpec(msgspec.Struct, frozen=True):

@@ -24,7 +24,7 @@ log = logging.getLogger("localllm.worker")
 
 _EXIT_TIMEOUT_S = 5.0
 _MAX_REASON_CHARS = 400
-_LAST_WORDS = ("what():", "GGML_ASSERT", "GGML_ABORT", "CUDA error", "terminate called", "Error: ")
+_LAST_WORDS = ("what():", "GGML_ASSERT", "CUDA error", ".cpp:", ".cu:", ".m:", "terminate called", "Error: ")
 """What marks the line of a crash's output that says most, the best first."""
 
 
@@ -81,9 +81,11 @@ class WorkerProcess:
         lines = list(self._stderr)
         if self._popen.returncode != 0 and not self.was_killed:
             for mark in _LAST_WORDS:
-                line = next((line for line in reversed(lines) if mark in line), None)
-                if line is not None:
-                    return printable(line.strip().removeprefix("what():").strip().rstrip("."), _MAX_REASON_CHARS)
+                at = next((i for i in reversed(range(len(lines))) if mark in lines[i]), None)
+                if at is not None:
+                    # ggml says what was wrong, and only then where it gave up: "ops.cpp:571: fatal error".
+                    is_bare = lines[at].endswith(": fatal error") and at > 0
+                    return _shown(lines[at - 1] if is_bare else lines[at])
         return self._exit_status()
 
     def _exit_status(self) -> str:
@@ -134,6 +136,10 @@ class WorkerProcess:
                 self._stderr.append(line)
                 if os.environ.get("LOCALLLM_DEBUG"):
                     sys.stderr.write(f"worker: {line}\n")
+
+
+def _shown(line: str) -> str:
+    return printable(line.strip().removeprefix("what():").strip().rstrip("."), _MAX_REASON_CHARS)
 
 
 def _spawn() -> subprocess.Popen[bytes]:

@@ -102,6 +102,12 @@ def test_files_that_crashed_in_use_are_refused_at_load(base: Spec, tmp_path: Pat
         assert kind == "refused by our reader", (seed, what, kind, message)
 
 
+def test_abort_in_a_kernel_gives_its_reason(base: Spec, tmp_path: Path) -> None:
+    [(_, what, kind, message, _)] = run(base, [5062], tmp_path)
+    assert "blk.1.ffn_norm.weight:1" in what and kind == "crashed in use"
+    assert "unsupported types" in message
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_hundreds_of_hostile_files(base: Spec, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
