@@ -1,6 +1,12 @@
-"""The engine: continuous batching over one llama.cpp context. It knows token ids only."""
+"""The engine: continuous batching over one llama.cpp context. It knows token ids only.
 
-from localllm.engine.engine import Engine
+`Engine` is imported on first use: a front end whose model lives in a worker process needs the records alone.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
 from localllm.engine.events import (
     ErrorInfo,
     Event,
@@ -14,6 +20,9 @@ from localllm.engine.events import (
 from localllm.engine.matchers import StopCondition, TokenConstraint
 from localllm.engine.request import GenerationRequest, SamplingParams
 from localllm.engine.stats import EngineStats
+
+if TYPE_CHECKING:
+    from localllm.engine.engine import Engine
 
 __all__ = [
     "Engine",
@@ -31,3 +40,11 @@ __all__ = [
     "TokenLogprob",
     "Usage",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "Engine":
+        from localllm.engine.engine import Engine
+
+        return Engine
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -231,13 +231,11 @@ class Engine:
         if plan is None:
             self._give_up()
             return
-        decode_started = time.perf_counter()
         try:
             outputs = self._runner.run(plan)
         except LocalLLMError as error:
             self._fail(plan.sequences, error)
             return
-        decode_s = time.perf_counter() - decode_started
         if outputs is None:
             self._relieve(plan)
             return
@@ -246,7 +244,7 @@ class Engine:
             self._advance(sequence, index)
         busy_s = time.perf_counter() - started
         self._cost.observe(len(plan.streams), plan.n_chunk, busy_s)
-        self._totals.count_step(plan, self._pool.n_used, decode_s, busy_s)
+        self._totals.count_step(plan, self._pool.n_used, self._runner.decode_s, busy_s)
 
     def _relieve(self, plan: StepPlan) -> None:
         """After a run that changed nothing: it was aborted, or llama.cpp had no room (sliding-window caches)."""

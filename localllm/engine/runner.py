@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 
 from localllm.engine.cells import CellPool
 from localllm.engine.scheduler import StepPlan
@@ -22,6 +23,8 @@ class Runner:
         self._batch = Batch(context.n_batch)
         self._abort_lock = threading.Lock()
         self._abortable: int | None = None
+        self.decode_s = 0.0
+        """Seconds inside llama_decode during the last run."""
 
     def run(self, plan: StepPlan) -> list[tuple[Sequence, int]] | None:
         """Evaluate a plan and advance its sequences.
@@ -34,7 +37,9 @@ class Runner:
             DecodeFailed: llama.cpp failed; the sequences of the plan are lost.
         """
         outputs = self._fill(plan)
+        started = time.perf_counter()
         code = self._decode(plan)
+        self.decode_s = time.perf_counter() - started
         if code in (DECODE_NO_ROOM, DECODE_ABORTED):
             self._undo(plan)
             return None

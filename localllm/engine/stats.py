@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import msgspec
 
-from localllm.engine.scheduler import StepPlan
+if TYPE_CHECKING:
+    from localllm.engine.scheduler import StepPlan
 
 
 class EngineStats(msgspec.Struct, frozen=True, kw_only=True):
