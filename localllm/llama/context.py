@@ -43,6 +43,8 @@ class ContextParams:
     kv_type_k: str = "f16"
     kv_type_v: str = "f16"
     kv_unified: bool = True
+    flash_attention: bool | None = None
+    """None lets llama.cpp decide; quantized V needs it."""
     embeddings: bool = False
     """Embeddings are computed beside the logits."""
     pooling: Pooling = "model"
@@ -100,6 +102,7 @@ class Context:
         c.type_k = ggml_type_id(params.kv_type_k)
         c.type_v = ggml_type_id(params.kv_type_v)
         c.kv_unified = params.kv_unified
+        c.flash_attn_type = -1 if params.flash_attention is None else int(params.flash_attention)
         c.embeddings = params.embeddings
         c.pooling_type = _POOLING[params.pooling]
         c.no_perf = True
