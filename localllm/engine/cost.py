@@ -48,6 +48,11 @@ class StepCost:
             known = self._decode_s[min(self._decode_s, key=lambda n: abs(n - n_streams))]
         return known
 
+    def pause_after_s(self, n_streams: int) -> float:
+        """Return how long other work may keep `n_streams` running streams waiting."""
+        decode_s = self.decode_s(n_streams)
+        return max(min(MAX_STEP_S, MAX_STALL * decode_s) - decode_s, 0.0)
+
     def chunk(self, n_streams: int) -> int:
         """Return how many prompt tokens the next step may carry beside `n_streams` running streams."""
         if self._per_token_s is None:

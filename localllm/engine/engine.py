@@ -14,9 +14,10 @@ import time
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
+from localllm.engine import aside
 from localllm.engine.cells import CellPool
 from localllm.engine.choose import choose_token
-from localllm.engine.cost import StepCost
+from localllm.engine.cost import MAX_STEP_S, StepCost
 from localllm.engine.events import ErrorInfo, Event, FinishEvent, FinishReason, PrefillProgress, StopCause
 from localllm.engine.intake import Intake
 from localllm.engine.matchers import StopCondition, TokenConstraint
@@ -27,7 +28,8 @@ from localllm.engine.runner import Runner
 from localllm.engine.scheduler import Scheduler, StepPlan
 from localllm.engine.sequence import Sequence
 from localllm.engine.stats import EngineStats, Totals
-from localllm.errors import EngineClosed, LocalLLMError
+from localllm.errors import DecodeFailed, EngineClosed, LocalLLMError
+from localllm.hardware import available_ram_bytes
 from localllm.hardware.types import LoadPlan, n_sequence_ids
 from localllm.llama import AbortFlag, Context, ContextParams, Model, SamplerChain
 
@@ -66,6 +68,10 @@ class Engine:
         self._vocab = model.vocab
         self._model = model
         self._after_step = after_step
+        self._plan = plan
+        self._can_step_aside = plan.n_gpu_layers == 0 and model.can_roll_back
+        self._aside: aside.Aside | None = None
+        self._last_streams = self._last_breath = 0.0
         n_seq_max = n_sequence_ids(plan.n_slots)
         abort = AbortFlag()
         self._context = Context(
@@ -231,6 +237,11 @@ class Engine:
         if plan is None:
             self._give_up()
             return
+        if plan.n_tokens == 0:
+            return
+        if self._is_better_aside(plan):
+            self._prefill_aside(plan.chunks[0][0])
+            return
         try:
             outputs = self._runner.run(plan)
         except LocalLLMError as error:
@@ -245,6 +256,60 @@ class Engine:
         busy_s = time.perf_counter() - started
         self._cost.observe(len(plan.streams), plan.n_chunk, busy_s)
         self._totals.count_step(plan, self._pool.n_used, self._runner.decode_s, busy_s)
+
+    def _is_better_aside(self, plan: StepPlan) -> bool:
+        """Whether the first prompt of the plan is long, and its chunk too narrow to be computed efficiently."""
+        if not (self._can_step_aside and plan.streams and plan.chunks) or self._scheduler.aside is not None:
+            return False
+        sequence, n = plan.chunks[0]
+        if sequence.n_pending < aside.MIN_TOKENS or n >= aside.TILE_TOKENS:
+            return False
+        estimate = self._plan.estimate
+        needs_bytes = estimate.kv_bytes * len(sequence.tokens) // self.n_cells + estimate.compute_bytes
+        return needs_bytes < available_ram_bytes() // 4
+
+    def _prefill_aside(self, sequence: Sequence) -> None:
+        """Compute a prompt in a context of its own, running the streams in its pauses, and move its cells over."""
+        self._scheduler.aside = sequence
+        try:
+            side = self._aside = aside.Aside(self._model, self._plan, len(sequence.tokens), self._breathe)
+        except LocalLLMError:
+            log.info("no room for a second context; prompts are chunked from now on")
+            self._can_step_aside, self._scheduler.aside = False, None
+            return
+        try:
+            n_past = sequence.n_past
+            if n_past and not side.start_from(self._pool.save(sequence.seq_id)):
+                n_past = 0
+            self._last_streams = self._last_breath = time.perf_counter()
+            index = side.prefill(sequence, n_past, lambda n: self._report_progress(sequence, n))
+            if index is not None and sequence.seq_id >= 0:
+                self._totals.n_tokens_prefilled += sequence.n_pending
+                sequence.n_past = len(sequence.tokens)
+                self._room.move_to_ram(sequence, side.context.save_sequence(0))
+                self._advance(sequence, index, side.context)
+        except DecodeFailed as error:
+            self._fail([sequence] if sequence.seq_id >= 0 else [], error)
+        finally:
+            self._scheduler.aside = self._aside = None
+            side.close()
+
+    def _breathe(self) -> None:
+        """In a pause of the side context: take in commands, and run the streams when it is their time."""
+        now = time.perf_counter()
+        quantum_s, self._last_breath = now - self._last_breath, now
+        n_streams = sum(s.is_decoding for s in self._scheduler.running)
+        if now + quantum_s - self._last_streams < (self._cost.pause_after_s(n_streams) or MAX_STEP_S):
+            return
+        self._take_commands(block=False)
+        if self._closed.is_set() or self._scheduler.aside not in self._scheduler.running:
+            assert self._aside is not None
+            self._aside.abort()
+            return
+        self._step()
+        if self._after_step is not None:
+            self._after_step()
+        self._last_streams = self._last_breath = time.perf_counter()
 
     def _relieve(self, plan: StepPlan) -> None:
         """After a run that changed nothing: it was aborted, or llama.cpp had no room (sliding-window caches)."""
@@ -264,18 +329,18 @@ class Engine:
 
     def _report_prefill(self, plan: StepPlan) -> None:
         for sequence, _ in plan.chunks:
-            if sequence.n_generated == 0:
-                self._emit(
-                    sequence,
-                    PrefillProgress(sequence.request_id, sequence.n_past, sequence.n_prompt, sequence.n_cached),
-                )
+            self._report_progress(sequence, sequence.n_past)
             if sequence.n_past >= sequence.n_prompt:
                 self._room.offer_prompt(sequence)
 
-    def _advance(self, sequence: Sequence, index: int) -> None:
+    def _report_progress(self, sequence: Sequence, n_done: int) -> None:
+        if sequence.n_generated == 0:
+            self._emit(sequence, PrefillProgress(sequence.request_id, n_done, sequence.n_prompt, sequence.n_cached))
+
+    def _advance(self, sequence: Sequence, index: int, context: Context | None = None) -> None:
         """Choose a sequence's next token, and end the sequence if that was its last."""
         try:
-            token, event = choose_token(self._context, self._vocab, sequence, index)
+            token, event = choose_token(context or self._context, self._vocab, sequence, index)
         except LocalLLMError as error:
             self._fail([sequence], error)
             return

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import time
 
+import numpy as np
+from numpy.typing import NDArray
+
 from localllm.engine.cells import CellPool
 from localllm.engine.prefix_cache import NO_MATCH, Match, PrefixCache
 from localllm.engine.scheduler import Scheduler, StepPlan
@@ -79,15 +82,19 @@ class Room:
         victim = self._scheduler.victim()
         if victim is None:
             return False
-        self._cache.withdraw(victim.seq_id)
-        victim.saved = self._pool.save(victim.seq_id) if victim.n_past else None
-        self._pool.release(victim.seq_id)
-        victim.seq_id = -1
         victim.n_preemptions += 1
         self.n_preemptions += 1
-        self._scheduler.stop(victim)
-        self._scheduler.enqueue(victim)
+        self.move_to_ram(victim, self._pool.save(victim.seq_id) if victim.n_past else None)
         return True
+
+    def move_to_ram(self, sequence: Sequence, cells: NDArray[np.uint8] | None) -> None:
+        """Let a running sequence wait, with its cells as `cells` in RAM; None if it has none."""
+        self._cache.withdraw(sequence.seq_id)
+        self._pool.release(sequence.seq_id)
+        sequence.seq_id = -1
+        sequence.saved = cells
+        self._scheduler.stop(sequence)
+        self._scheduler.enqueue(sequence)
 
     def _match(self, candidate: Sequence) -> Match:
         if candidate.saved is not None or not candidate.request.cache_prompt or not self._can_share:
@@ -125,6 +132,8 @@ class Room:
         if seq_id is None:
             seq_id, candidate.n_past = self._pool.allocate(), 0
         candidate.seq_id = seq_id
+        if candidate.n_past >= candidate.n_prompt:
+            self.offer_prompt(candidate)
 
     def _free_cells(self, n: int, protect: Match = NO_MATCH) -> bool:
         """Evict idle prefixes until `n` cells are free; False if that is not enough."""

@@ -43,6 +43,8 @@ class Scheduler:
         self.cost = cost
         self.waiting: list[Sequence] = []
         self.running: list[Sequence] = []
+        self.aside: Sequence | None = None
+        """The running sequence whose prompt is computed in a context of its own; steps leave it out."""
 
     @property
     def has_work(self) -> bool:
@@ -90,7 +92,8 @@ class Scheduler:
         if len(streams) == len(self.running):
             return StepPlan(streams, [])
         room = min(self.cost.chunk(len(streams)), self.n_batch - len(streams))
-        return StepPlan(streams, self._fill((s for s in self.running if not s.is_decoding), room))
+        prompts = (s for s in self.running if not s.is_decoding and s is not self.aside)
+        return StepPlan(streams, self._fill(prompts, room))
 
     @staticmethod
     def _fill(prompts: Iterable[Sequence], room: int) -> list[tuple[Sequence, int]]:
@@ -105,4 +108,5 @@ class Scheduler:
 
     def victim(self) -> Sequence | None:
         """Return who gives way: the youngest, if anybody else remains."""
-        return self.running[-1] if len(self.running) > 1 else None
+        candidates = [s for s in self.running if s is not self.aside]
+        return candidates[-1] if len(candidates) > 1 else None
