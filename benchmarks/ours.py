@@ -94,6 +94,38 @@ class Stream:
             raise RuntimeError("a request gives no token")
 
 
+class EngineThread:
+    """Runs functions on the engine's own thread, in its hook between steps.
+
+    libgomp keeps a pool of threads for each thread that computes. With two pools it sees more threads than cores and
+    all but stops spinning at its barriers, and is half as fast. So all that is compared must compute on one thread.
+    """
+
+    def __init__(self) -> None:
+        self._jobs: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+
+    def between_steps(self) -> None:
+        while not self._jobs.empty():
+            self._jobs.get()()
+
+    def call(self, engine: Engine, function: Callable[[], float]) -> float:
+        """Return what `function` returns there; the engine must be idle."""
+        results: queue.SimpleQueue[float | Exception] = queue.SimpleQueue()
+
+        def job() -> None:
+            try:
+                results.put(function())
+            except Exception as error:
+                results.put(error)
+
+        self._jobs.put(job)
+        engine.cancel(0)
+        result = results.get()
+        if isinstance(result, Exception):
+            raise result
+        return result
+
+
 class _Submitter(Protocol):
     def __call__(self, request: GenerationRequest, sink: Callable[[Event], None]) -> int: ...
 
@@ -108,12 +140,14 @@ class Ours:
         stats: Callable[[], EngineStats],
         close: Callable[[], None],
         engine: Engine | None = None,
+        thread: EngineThread | None = None,
     ) -> None:
         self._submit = submit
         self.cancel = cancel
         self.stats = stats
         self._close = close
         self.engine = engine
+        self._thread = thread
         self._inbox: queue.SimpleQueue[tuple[Stream, Event] | None] = queue.SimpleQueue()
         self._consumer = threading.Thread(target=self._consume, name="consumer", daemon=True)
         self._consumer.start()
@@ -140,6 +174,11 @@ class Ours:
 
     def run(self, prompt: list[int], n_tokens: int, *, cache_prompt: bool = False) -> Stream:
         return self.start(prompt, n_tokens, cache_prompt=cache_prompt).wait()
+
+    def call_on_engine(self, function: Callable[[], float]) -> float:
+        """Return what `function` returns on the engine's own thread; only for an engine in this process."""
+        assert self._thread is not None and self.engine is not None
+        return self._thread.call(self.engine, function)
 
     def _consume(self) -> None:
         while (item := self._inbox.get()) is not None:
@@ -169,8 +208,9 @@ def open_ours(settings: Settings, model: Model) -> Ours:
     """Start our side; `model` is used unless it runs in a worker process, which loads its own."""
     if settings.worker:
         return _open_worker(settings)
-    engine = Engine(model, settings.plan)
-    return Ours(engine.submit, engine.cancel, engine.stats, engine.close, engine)
+    thread = EngineThread()
+    engine = Engine(model, settings.plan, after_step=thread.between_steps)
+    return Ours(engine.submit, engine.cancel, engine.stats, engine.close, engine, thread)
 
 
 def _open_worker(settings: Settings) -> Ours:

@@ -184,12 +184,12 @@ def _compare(result: PartResult, ours: Ours, bare: Bare, prompts: Prompts, n_pai
         f"decode, blocks of {N_DECODE}": (
             N_DECODE,
             decode(lambda p: engine_decode_s(ours, p, N_DECODE)),
-            decode(lambda p: bare.decode_s(p, N_DECODE)),
+            decode(lambda p: ours.call_on_engine(lambda: bare.decode_s(p, N_DECODE))),
         ),
         f"prefill, blocks of {N_PREFILL}": (
             N_PREFILL,
             prefill(lambda p: engine_prefill_s(ours, p)),
-            prefill(bare.prefill_s),
+            prefill(lambda p: ours.call_on_engine(lambda: bare.prefill_s(p))),
         ),
     }
     for kind, (n_tokens, ours_s, bare_s) in kinds.items():

@@ -26,8 +26,8 @@ MIN_TOKENS = 192
 TILE_TOKENS = 64
 """llama.cpp's CPU attention works in tiles from this many tokens a batch on (ggml-cpu, GGML_FA_TILE_Q)."""
 N_BATCH = 256
-_NODES_PER_PAUSE = 12
-"""Operations between two chances to pause: about a third of a layer."""
+_NODES_PER_PAUSE = 3
+"""Operations between two chances to pause: at most one of them is a large one."""
 
 
 class Aside:

@@ -16,8 +16,12 @@ MAX_STEP_S = 0.25
 """A step that carries running streams takes about this long at most."""
 MAX_STALL = 3.3
 """... and at most this many times a step without a chunk, so that streams stay smooth."""
-MAX_IDLE_STEP_S = 0.5
-"""With no stream running, a step is bounded only so that a newcomer soon gets its turn."""
+SMOOTH_STEP_S = 0.05
+"""... but never shorter than this: nobody sees a pause of a twentieth of a second, and tiny chunks cost everybody."""
+MAX_IDLE_STEP_S = 2.0
+"""With no stream running, a step is bounded only so that a newcomer soon gets its turn (a cancel ends it at once)."""
+_TILE = 64
+"""llama.cpp's CPU attention works in tiles of this many tokens; a chunk that fills its tiles wastes nothing."""
 
 
 class StepCost:
@@ -51,14 +55,19 @@ class StepCost:
     def pause_after_s(self, n_streams: int) -> float:
         """Return how long other work may keep `n_streams` running streams waiting."""
         decode_s = self.decode_s(n_streams)
-        return max(min(MAX_STEP_S, MAX_STALL * decode_s) - decode_s, 0.0)
+        return max(_step_target_s(decode_s) - decode_s, 0.0)
 
     def chunk(self, n_streams: int) -> int:
         """Return how many prompt tokens the next step may carry beside `n_streams` running streams."""
         if self._per_token_s is None:
             return _FIRST_CHUNK if n_streams == 0 else _FIRST_CHUNK // 4
         if n_streams == 0:
-            return max(_MIN_CHUNK, int(MAX_IDLE_STEP_S / self._per_token_s))
+            n = int(MAX_IDLE_STEP_S / self._per_token_s)
+            return max(_MIN_CHUNK, n - n % _TILE if n > _TILE else n)
         decode_s = self.decode_s(n_streams)
-        target_s = min(MAX_STEP_S, MAX_STALL * decode_s) if decode_s else MAX_STEP_S
-        return max(_MIN_CHUNK, int((target_s - decode_s) / self._per_token_s))
+        return max(_MIN_CHUNK, int((_step_target_s(decode_s) - decode_s) / self._per_token_s))
+
+
+def _step_target_s(decode_s: float) -> float:
+    """Return how long a step with running streams may take, whose tokens alone take `decode_s`."""
+    return min(MAX_STEP_S, max(MAX_STALL * decode_s, SMOOTH_STEP_S)) if decode_s else MAX_STEP_S

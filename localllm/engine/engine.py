@@ -71,7 +71,7 @@ class Engine:
         self._plan = plan
         self._can_step_aside = plan.n_gpu_layers == 0 and model.can_roll_back
         self._aside: aside.Aside | None = None
-        self._last_streams = self._last_breath = 0.0
+        self._last_streams = self._last_breath = self._quantum_s = 0.0
         n_seq_max = n_sequence_ids(plan.n_slots)
         abort = AbortFlag()
         self._context = Context(
@@ -254,7 +254,8 @@ class Engine:
         for sequence, index in outputs:
             self._advance(sequence, index)
         busy_s = time.perf_counter() - started
-        self._cost.observe(len(plan.streams), plan.n_chunk, busy_s)
+        if self._scheduler.aside is None:
+            self._cost.observe(len(plan.streams), plan.n_chunk, busy_s)
         self._totals.count_step(plan, self._pool.n_used, self._runner.decode_s, busy_s)
 
     def _is_better_aside(self, plan: StepPlan) -> bool:
@@ -271,6 +272,8 @@ class Engine:
     def _prefill_aside(self, sequence: Sequence) -> None:
         """Compute a prompt in a context of its own, running the streams in its pauses, and move its cells over."""
         self._scheduler.aside = sequence
+        self._last_streams = self._last_breath = time.perf_counter()
+        self._quantum_s = 0.0
         try:
             side = self._aside = aside.Aside(self._model, self._plan, len(sequence.tokens), self._breathe)
         except LocalLLMError:
@@ -281,8 +284,9 @@ class Engine:
             n_past = sequence.n_past
             if n_past and not side.start_from(self._pool.save(sequence.seq_id)):
                 n_past = 0
-            self._last_streams = self._last_breath = time.perf_counter()
             index = side.prefill(sequence, n_past, lambda n: self._report_progress(sequence, n))
+            if index is not None:
+                self._run_streams()
             if index is not None and sequence.seq_id >= 0:
                 self._totals.n_tokens_prefilled += sequence.n_pending
                 sequence.n_past = len(sequence.tokens)
@@ -297,15 +301,20 @@ class Engine:
     def _breathe(self) -> None:
         """In a pause of the side context: take in commands, and run the streams when it is their time."""
         now = time.perf_counter()
-        quantum_s, self._last_breath = now - self._last_breath, now
+        self._quantum_s = max(now - self._last_breath, 0.9 * self._quantum_s)
+        self._last_breath = now
         n_streams = sum(s.is_decoding for s in self._scheduler.running)
-        if now + quantum_s - self._last_streams < (self._cost.pause_after_s(n_streams) or MAX_STEP_S):
+        if now + self._quantum_s - self._last_streams < (self._cost.pause_after_s(n_streams) or MAX_STEP_S):
             return
         self._take_commands(block=False)
         if self._closed.is_set() or self._scheduler.aside not in self._scheduler.running:
             assert self._aside is not None
             self._aside.abort()
             return
+        self._run_streams()
+
+    def _run_streams(self) -> None:
+        """Run a step beside the side context's work."""
         self._step()
         if self._after_step is not None:
             self._after_step()
