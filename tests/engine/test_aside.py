@@ -54,8 +54,9 @@ def test_prompt_computed_aside_gives_the_same_tokens(
 
 
 def test_streams_go_on_while_a_prompt_is_computed_aside(
-    busy: Callable[..., tuple[Engine, Outcome]], tiny: Model, made: list[aside_module.Aside]
+    busy: Callable[..., tuple[Engine, Outcome]], made: list[aside_module.Aside], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("localllm.engine.cost.SMOOTH_STEP_S", 0.002)
     engine, _ = busy()
     before = engine.stats().n_tokens_decoded
     generate(engine, prompt_of(3, 3000), max_tokens=1)
