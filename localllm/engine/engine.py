@@ -332,7 +332,7 @@ class Engine:
             self._finish(sequence, "length", cause="context_full")
 
     def _fail(self, sequences: Iterable[Sequence], error: LocalLLMError) -> None:
-        info = ErrorInfo(type(error).__name__, error.message, error.hint)
+        info = ErrorInfo.of(error)
         for sequence in sequences:
             self._finish(sequence, "error", error=info, keep=False)
 

@@ -6,6 +6,8 @@ from typing import Literal
 
 import msgspec
 
+from localllm import errors
+
 FinishReason = Literal["stop", "length", "cancelled", "error"]
 StopCause = Literal["", "eos", "stop_string", "grammar", "max_tokens", "context_full"]
 
@@ -47,6 +49,20 @@ class ErrorInfo(msgspec.Struct, frozen=True):
     """The class's name in localllm.errors."""
     message: str
     hint: str | None = None
+
+    @classmethod
+    def of(cls, error: BaseException) -> ErrorInfo:
+        """Describe an error; one that is not ours becomes an EngineError that names it."""
+        if isinstance(error, errors.LocalLLMError):
+            return cls(type(error).__name__, error.message, error.hint)
+        return cls("EngineError", f"{type(error).__name__}: {error}", "This is a bug; please report it.")
+
+    def to_error(self) -> errors.LocalLLMError:
+        """Return the error, of its own class where this version has it."""
+        kind = getattr(errors, self.kind, None)
+        if not (isinstance(kind, type) and issubclass(kind, errors.LocalLLMError)):
+            kind = errors.EngineError
+        return kind(self.message, hint=self.hint)
 
 
 class PrefillProgress(msgspec.Struct, frozen=True, tag="prefill"):

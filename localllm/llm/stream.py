@@ -9,23 +9,13 @@ from functools import partial
 from localllm import errors
 from localllm.chat.detokenizer import Utf8Stream
 from localllm.chat.stops import StopFilter
-from localllm.engine.events import ErrorInfo, Event, FinishEvent, PrefillProgress, TokenEvent, TokenLogprob
+from localllm.engine.events import Event, FinishEvent, PrefillProgress, TokenEvent, TokenLogprob
 from localllm.engine.request import GenerationRequest
 from localllm.llm.events import ChatEvent, Done, Progress, TextDelta, TokenChoice
 from localllm.runtime.backend import Backend, TextControls
 
 Deliver = Callable[[int, Event], None]
 """Takes the index of a completion and its next event, on a thread of the backend's."""
-
-
-def error_from(info: ErrorInfo | None) -> errors.LocalLLMError:
-    """Return the exception that `info` names; EngineError where this version has no such class."""
-    if info is None:
-        return errors.EngineError("The engine ended the request with an error and did not say which.")
-    kind = getattr(errors, info.kind, None)
-    if not (isinstance(kind, type) and issubclass(kind, errors.LocalLLMError)):
-        kind = errors.EngineError
-    return kind(info.message, hint=info.hint)
 
 
 class Completion:
@@ -60,7 +50,7 @@ class Completion:
 
     def _finish(self, event: FinishEvent) -> list[ChatEvent]:
         if event.reason == "error":
-            raise error_from(event.error)
+            raise event.error.to_error() if event.error else errors.EngineError("The engine gave no reason.")
         rest = self._filter.feed(self._decoder.flush()) + self._filter.flush()
         events = self._delta(rest)
         done = Done(

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import msgspec
 
-from localllm import errors
 from localllm.engine.events import ErrorInfo, Event, FinishEvent, PrefillProgress, Timings, TokenEvent, Usage
 from localllm.engine.request import GenerationRequest
 from localllm.engine.stats import EngineStats
@@ -38,14 +37,6 @@ log = logging.getLogger("localllm.runtime")
 
 _CLOSED = ErrorInfo("EngineClosed", "The model was closed.", "Load it again.")
 _OUT_OF_MEMORY_HINT = "If nobody ended it, the system did, for want of memory: try a smaller model or --n-ctx."
-
-
-def error_from_info(info: ErrorInfo) -> LocalLLMError:
-    """Return the error that the value describes, of its own class where there is one."""
-    kind = getattr(errors, info.kind, None)
-    if not (isinstance(kind, type) and issubclass(kind, LocalLLMError)):
-        kind = errors.EngineError
-    return kind(info.message, hint=info.hint)
 
 
 class WorkerBackend:
@@ -117,7 +108,7 @@ class WorkerBackend:
         with self._lock:
             ended = _CLOSED if self._closing else self._end
             if ended is not None:
-                raise error_from_info(ended)
+                raise ended.to_error()
             call_id = next(self._ids)
             message = make(call_id)
             self._calls[call_id] = inbox
@@ -127,7 +118,7 @@ class WorkerBackend:
         reply = inbox.get()
         if reply.error is not None:
             self._sinks.pop(call_id, None)
-            raise error_from_info(reply.error)
+            raise reply.error.to_error()
         return reply
 
     # The reader's thread.
@@ -144,7 +135,7 @@ class WorkerBackend:
         elif isinstance(message, Loaded):
             self._loaded.put(message.info)
         elif isinstance(message, LoadFailed):
-            self._loaded.put(error_from_info(message.error))
+            self._loaded.put(message.error.to_error())
         elif isinstance(message, LoadProgress) and self._on_progress is not None:
             try:
                 self._on_progress(message.share)

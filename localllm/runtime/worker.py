@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import BinaryIO
 
 from localllm.engine.events import ErrorInfo, Event
-from localllm.errors import LocalLLMError
 from localllm.runtime.local import LocalBackend
 from localllm.runtime.protocol import (
     Cancel,
@@ -73,13 +72,6 @@ class _Outbox:
             os._exit(0)
 
 
-def describe_error(error: BaseException) -> ErrorInfo:
-    """Return an error as a value; one that is not ours becomes an EngineError that names it."""
-    if isinstance(error, LocalLLMError):
-        return ErrorInfo(type(error).__name__, error.message, error.hint)
-    return ErrorInfo("EngineError", f"{type(error).__name__}: {error}", "This is a bug; please report it.")
-
-
 class _Inbox:
     """Commands, read on a thread of their own, so that the parent's end is noticed whatever this process is doing."""
 
@@ -117,7 +109,7 @@ def serve(inbox: _Inbox, outbox: _Outbox) -> None:
         )
     except Exception as error:
         log.debug("load failed", exc_info=True)
-        outbox.post(LoadFailed(describe_error(error)))
+        outbox.post(LoadFailed(ErrorInfo.of(error)))
         return
     inbox.is_loading = False
     outbox.post(Loaded(backend.info))
@@ -156,7 +148,7 @@ def _answer(backend: LocalBackend, outbox: _Outbox, command: ToWorker) -> None:
             reply.stats = backend.stats()
     except Exception as error:
         log.debug("command failed", exc_info=True)
-        reply = Reply(call_id, error=describe_error(error))
+        reply = Reply(call_id, error=ErrorInfo.of(error))
     outbox.post(reply)
 
 

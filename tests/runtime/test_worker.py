@@ -17,12 +17,12 @@ import psutil
 import pytest
 
 from localllm.engine import FinishEvent
+from localllm.engine.events import ErrorInfo
 from localllm.errors import EngineClosed, EngineError, ModelLoadFailed, RequestError, WorkerCrashed
 from localllm.hardware.types import LoadOptions
 from localllm.runtime import TextControls, process
-from localllm.runtime.client import WorkerBackend, error_from_info
+from localllm.runtime.client import WorkerBackend
 from localllm.runtime.protocol import Reply, Tokenize, frame, read_frame, to_worker_decoder
-from localllm.runtime.worker import describe_error
 from tests.runtime.conftest import OPTIONS, Record, generate, request
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals")
@@ -294,9 +294,9 @@ def test_a_file_named_like_a_module_is_not_run(
 
 def test_error_crosses_as_its_own_class() -> None:
     for error in (RequestError("a", hint="b"), ModelLoadFailed("c"), WorkerCrashed("d", hint="e")):
-        back = error_from_info(describe_error(error))
+        back = ErrorInfo.of(error).to_error()
         assert (type(back), back.message, back.hint) == (type(error), error.message, error.hint)
-    back = error_from_info(describe_error(ZeroDivisionError("x")))
+    back = ErrorInfo.of(ZeroDivisionError("x")).to_error()
     assert type(back) is EngineError and "ZeroDivisionError: x" in back.message
 
 
