@@ -10,11 +10,13 @@ The second context lives only while it is needed. It holds one sequence.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
 
+from localllm.engine.cost import StepCost
 from localllm.engine.sequence import Sequence
 from localllm.errors import DecodeFailed
 from localllm.hardware.types import LoadPlan
@@ -26,8 +28,8 @@ MIN_TOKENS = 192
 TILE_TOKENS = 64
 """llama.cpp's CPU attention works in tiles from this many tokens a batch on (ggml-cpu, GGML_FA_TILE_Q)."""
 N_BATCH = 256
-_NODES_PER_PAUSE = 3
-"""Operations between two chances to pause: at most one of them is a large one."""
+_MIN_NODES, _MAX_NODES = 3, 64
+"""Operations between two chances to pause. Each chance costs about 100 µs, so they are as rare as time allows."""
 
 
 class Aside:
@@ -37,12 +39,15 @@ class Aside:
         model: of the engine.
         plan: the engine's; KV types, threads and layers are taken from it.
         n_tokens: the cells to make.
-        pause: called every few operations of a running batch; it may use other contexts, not this one.
+        pause: called between operations of a running batch; it may use other contexts, not this one. It returns the
+            seconds until it wants to be called again.
     """
 
-    def __init__(self, model: Model, plan: LoadPlan, n_tokens: int, pause: Callable[[], None]) -> None:
+    def __init__(self, model: Model, plan: LoadPlan, n_tokens: int, pause: Callable[[], float]) -> None:
         self._pause = pause
-        self._n_asked = 0
+        self._n_nodes = self._n_left = _MIN_NODES
+        self._node_s = 0.0
+        self._resumed = time.perf_counter()
         self._abort = AbortFlag()
         params = ContextParams(
             n_ctx=-(-n_tokens // 256) * 256,
@@ -97,8 +102,46 @@ class Aside:
         self.context.close()
 
     def _wants(self, _tensor: TensorView) -> bool:
-        self._n_asked += 1
-        return self._n_asked % _NODES_PER_PAUSE == 0
+        self._n_left -= 1
+        return self._n_left <= 0
 
     def _take(self, _tensor: TensorView) -> None:
-        self._pause()
+        """Pause, and aim half-way to the time that the next pause is wanted: operations differ in length."""
+        node_s = (time.perf_counter() - self._resumed) / self._n_nodes
+        self._node_s += 0.1 * (node_s - self._node_s)
+        wanted_s = self._pause()
+        n = int(0.5 * wanted_s / self._node_s) if self._node_s > 0 else _MIN_NODES
+        self._n_nodes = self._n_left = min(max(n, _MIN_NODES), _MAX_NODES)
+        self._resumed = time.perf_counter()
+
+
+class Turns:
+    """Says when running streams must have their turn, so that none waits longer than a step may take.
+
+    Both what a turn takes and what passes between two pauses vary; the largest of late is what is reckoned with.
+    """
+
+    def __init__(self, cost: StepCost) -> None:
+        self._cost = cost
+        self._last_turn = self._last_look = 0.0
+        self._turn_s = self._between_looks_s = 0.0
+
+    def begin(self, n_streams: int) -> None:
+        """The streams have just had a turn, in an ordinary step."""
+        self._last_turn = self._last_look = time.perf_counter()
+        self._turn_s, self._between_looks_s = self._cost.decode_s(n_streams), 0.0
+
+    def left_s(self, n_streams: int) -> float:
+        """Return the seconds until the streams' turn must begin; 0 or less is now."""
+        now = time.perf_counter()
+        self._between_looks_s = max(now - self._last_look, 0.9 * self._between_looks_s)
+        self._last_look = now
+        begin = self._last_turn + self._cost.step_target_s(n_streams) - self._turn_s
+        return begin - self._between_looks_s - now
+
+    def run(self, turn: Callable[[], None]) -> None:
+        """Give the streams their turn."""
+        started = time.perf_counter()
+        turn()
+        self._last_turn = self._last_look = time.perf_counter()
+        self._turn_s = max(self._last_turn - started, 0.95 * self._turn_s)

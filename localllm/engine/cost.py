@@ -14,7 +14,7 @@ _MIN_CHUNK = 8
 
 MAX_STEP_S = 0.25
 """A step that carries running streams takes about this long at most."""
-MAX_STALL = 3.3
+MAX_STALL = 3.7
 """... and at most this many times a step without a chunk, so that streams stay smooth."""
 SMOOTH_STEP_S = 0.05
 """... but never shorter than this: nobody sees a pause of a twentieth of a second, and tiny chunks cost everybody."""
@@ -52,10 +52,9 @@ class StepCost:
             known = self._decode_s[min(self._decode_s, key=lambda n: abs(n - n_streams))]
         return known
 
-    def pause_after_s(self, n_streams: int) -> float:
-        """Return how long other work may keep `n_streams` running streams waiting."""
-        decode_s = self.decode_s(n_streams)
-        return max(_step_target_s(decode_s) - decode_s, 0.0)
+    def step_target_s(self, n_streams: int) -> float:
+        """Return how long a step may take that `n_streams` running streams wait for."""
+        return _step_target_s(self.decode_s(n_streams))
 
     def chunk(self, n_streams: int) -> int:
         """Return how many prompt tokens the next step may carry beside `n_streams` running streams."""

@@ -17,7 +17,7 @@ from typing import NamedTuple
 from localllm.engine import aside
 from localllm.engine.cells import CellPool
 from localllm.engine.choose import choose_token
-from localllm.engine.cost import MAX_STEP_S, StepCost
+from localllm.engine.cost import StepCost
 from localllm.engine.events import ErrorInfo, Event, FinishEvent, FinishReason, PrefillProgress, StopCause
 from localllm.engine.intake import Intake
 from localllm.engine.matchers import StopCondition, TokenConstraint
@@ -71,7 +71,6 @@ class Engine:
         self._plan = plan
         self._can_step_aside = plan.n_gpu_layers == 0 and model.can_roll_back
         self._aside: aside.Aside | None = None
-        self._last_streams = self._last_breath = self._quantum_s = 0.0
         n_seq_max = n_sequence_ids(plan.n_slots)
         abort = AbortFlag()
         self._context = Context(
@@ -93,6 +92,7 @@ class Engine:
         self._pool = CellPool(self._context.memory, self._context, self.n_cells, n_seq_max)
         self._cache = PrefixCache(self._pool, max_host_cache_bytes)
         self._cost = StepCost()
+        self._turns = aside.Turns(self._cost)
         self._scheduler = Scheduler(plan.n_slots, self._context.n_batch, self._cost)
         self._room = Room(self._pool, self._cache, self._scheduler, can_share=model.can_roll_back)
         self._intake = Intake(self._vocab, self.n_ctx)
@@ -190,8 +190,8 @@ class Engine:
             while not self._closed.is_set():
                 self._take_commands(block=not self._scheduler.has_work)
                 if self._scheduler.has_work and not self._closed.is_set():
-                    self._step()
-                if self._after_step is not None:
+                    self._step_and_flush()
+                elif self._after_step is not None:
                     self._after_step()
         except BaseException:
             log.exception("the engine failed")
@@ -272,8 +272,7 @@ class Engine:
     def _prefill_aside(self, sequence: Sequence) -> None:
         """Compute a prompt in a context of its own, running the streams in its pauses, and move its cells over."""
         self._scheduler.aside = sequence
-        self._last_streams = self._last_breath = time.perf_counter()
-        self._quantum_s = 0.0
+        self._turns.begin(self._scheduler.n_streams)
         try:
             side = self._aside = aside.Aside(self._model, self._plan, len(sequence.tokens), self._breathe)
         except LocalLLMError:
@@ -286,7 +285,7 @@ class Engine:
                 n_past = 0
             index = side.prefill(sequence, n_past, lambda n: self._report_progress(sequence, n))
             if index is not None:
-                self._run_streams()
+                self._turns.run(self._step_and_flush)
             if index is not None and sequence.seq_id >= 0:
                 self._totals.n_tokens_prefilled += sequence.n_pending
                 sequence.n_past = len(sequence.tokens)
@@ -298,27 +297,27 @@ class Engine:
             self._scheduler.aside = self._aside = None
             side.close()
 
-    def _breathe(self) -> None:
-        """In a pause of the side context: take in commands, and run the streams when it is their time."""
-        now = time.perf_counter()
-        self._quantum_s = max(now - self._last_breath, 0.9 * self._quantum_s)
-        self._last_breath = now
-        n_streams = sum(s.is_decoding for s in self._scheduler.running)
-        if now + self._quantum_s - self._last_streams < (self._cost.pause_after_s(n_streams) or MAX_STEP_S):
-            return
+    def _breathe(self) -> float:
+        """In a pause of the side context: take in commands, and run the streams when it is their time.
+
+        Returns:
+            Seconds until it may be their time again.
+        """
+        left_s = self._turns.left_s(self._scheduler.n_streams)
+        if left_s > 0:
+            return left_s
         self._take_commands(block=False)
         if self._closed.is_set() or self._scheduler.aside not in self._scheduler.running:
             assert self._aside is not None
             self._aside.abort()
-            return
-        self._run_streams()
+            return 0.0
+        self._turns.run(self._step_and_flush)
+        return self._turns.left_s(self._scheduler.n_streams)
 
-    def _run_streams(self) -> None:
-        """Run a step beside the side context's work."""
+    def _step_and_flush(self) -> None:
         self._step()
         if self._after_step is not None:
             self._after_step()
-        self._last_streams = self._last_breath = time.perf_counter()
 
     def _relieve(self, plan: StepPlan) -> None:
         """After a run that changed nothing: it was aborted, or llama.cpp had no room (sliding-window caches)."""

@@ -67,6 +67,11 @@ class Scheduler:
         return next((s for s in (*self.running, *self.waiting) if s.request_id == request_id), None)
 
     @property
+    def n_streams(self) -> int:
+        """Running sequences that decode one token a step."""
+        return sum(s.is_decoding for s in self.running)
+
+    @property
     def next_waiting(self) -> Sequence | None:
         """The request to admit next, if there is a slot for it."""
         return self.waiting[0] if self.waiting and len(self.running) < self.n_slots else None

@@ -20,6 +20,8 @@ class Batch:
     def __init__(self, capacity: int) -> None:
         self.capacity = capacity
         self.n_tokens = 0
+        self.n_outputs = 0
+        """How many of its tokens want logits."""
         self._token = np.zeros(capacity, dtype=np.int32)
         self._pos = np.zeros(capacity, dtype=np.int32)
         self._n_seq_id = np.ones(capacity, dtype=np.int32)
@@ -46,13 +48,8 @@ class Batch:
         self._struct.n_tokens = self.n_tokens
         return self._struct
 
-    @property
-    def n_outputs(self) -> int:
-        """How many of its tokens want logits."""
-        return int(np.count_nonzero(self._logits[: self.n_tokens]))
-
     def clear(self) -> None:
-        self.n_tokens = 0
+        self.n_tokens = self.n_outputs = 0
 
     def add(self, token: int, pos: int, seq_id: int, *, wants_logits: bool) -> int:
         """Add one token and return its index, by which its logits are read.
@@ -67,6 +64,7 @@ class Batch:
         self._pos[i] = pos
         self._seq_id[i] = seq_id
         self._logits[i] = wants_logits
+        self.n_outputs += wants_logits
         self.n_tokens = i + 1
         return i
 
@@ -84,5 +82,6 @@ class Batch:
         self._seq_id[i:j] = seq_id
         self._logits[i:j] = 0
         self._logits[j - 1] = last_wants_logits
+        self.n_outputs += last_wants_logits
         self.n_tokens = j
         return j - 1
