@@ -134,7 +134,7 @@ class Turns:
     def left_s(self, n_streams: int) -> float:
         """Return the seconds until the streams' turn must begin; 0 or less is now."""
         now = time.perf_counter()
-        self._between_looks_s = max(now - self._last_look, 0.9 * self._between_looks_s)
+        self._between_looks_s = max(now - self._last_look, 0.7 * self._between_looks_s)
         self._last_look = now
         begin = self._last_turn + self._cost.step_target_s(n_streams) - self._turn_s
         return begin - self._between_looks_s - now
@@ -144,4 +144,4 @@ class Turns:
         started = time.perf_counter()
         turn()
         self._last_turn = self._last_look = time.perf_counter()
-        self._turn_s = max(self._last_turn - started, 0.95 * self._turn_s)
+        self._turn_s = max(self._last_turn - started, 0.8 * self._turn_s)

@@ -284,12 +284,16 @@ class Engine:
             if n_past and not side.start_from(self._pool.save(sequence.seq_id)):
                 n_past = 0
             index = side.prefill(sequence, n_past, lambda n: self._report_progress(sequence, n))
-            if index is not None:
-                self._turns.run(self._step_and_flush)
-            if index is not None and sequence.seq_id >= 0:
+            if index is None:
+                return
+            self._turns.run(self._step_and_flush)
+            cells = side.context.save_sequence(0)
+            # Saving and restoring cost some tens of milliseconds each, so the streams have a turn in between too.
+            self._turns.run(self._step_and_flush)
+            if sequence.seq_id >= 0:
                 self._totals.n_tokens_prefilled += sequence.n_pending
                 sequence.n_past = len(sequence.tokens)
-                self._room.move_to_ram(sequence, side.context.save_sequence(0))
+                self._room.move_to_ram(sequence, cells)
                 self._advance(sequence, index, side.context)
         except DecodeFailed as error:
             self._fail([sequence] if sequence.seq_id >= 0 else [], error)
