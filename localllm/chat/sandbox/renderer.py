@@ -18,7 +18,7 @@ from localllm.errors import TemplateError
 
 MAX_SOURCE_CHARS = 512 << 10
 _MAX_REASON_CHARS = 300
-_HINT = "Give another chat template, or use the ChatML fallback."
+_HINT = "Use another model file, or do without the template (localllm run --raw)."
 _COMPILING = Limits(cpu_s=5.0)
 
 
