@@ -62,6 +62,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--part", nargs="+", choices=sorted(PARTS), default=sorted(PARTS))
     parser.add_argument("--pairs", type=int, help="pairs (a, b) or turns (c, d), instead of each part's default")
     parser.add_argument("--quick", action="store_true", help="a few pairs, to see that it works; proves nothing")
+    parser.add_argument("--streams", type=int, nargs="+", default=[1, 4, 8], help="how many at once, in b")
     parser.add_argument("--json", type=Path, help="write all raw numbers here")
     parser.add_argument("--worker", action="store_true", help="b, c, d: run ours in a worker process")
     parser.add_argument("--n-ctx", type=int, default=8192)
@@ -84,6 +85,7 @@ def main() -> int:
         n_ubatch=512,
         seed=args.seed,
         worker=args.worker,
+        streams=tuple(args.streams),
     )
     facts = machine() | {"command": " ".join(sys.argv), "model": settings.path.name}
     facts["settings"] = ", ".join(f"{k} {v}" for k, v in asdict(settings).items() if k != "path")

@@ -30,6 +30,8 @@ class Settings:
     n_ubatch: int
     seed: int
     worker: bool
+    streams: tuple[int, ...] = (1, 4, 8)
+    """How many at once, in part (b)."""
 
     @property
     def plan(self) -> LoadPlan:

@@ -15,7 +15,6 @@ from localllm.llama import Model
 
 N_PROMPT = 32
 N_TOKENS = 64
-STREAMS = (1, 4, 8)
 MIN_RATIO = 0.95
 
 
@@ -44,7 +43,7 @@ def run(settings: Settings, model: Model, n_pairs: int) -> PartResult:
     result = PartResult(f"(b) Throughput against llama.cpp's server, {n_pairs} pairs, ours in {where}")
     prompts = Prompts(model.vocab, settings.seed + 1)
     with open_ours(settings, model) as ours, Peer(settings) as peer:
-        for n_streams in (n for n in STREAMS if n <= settings.n_slots):
+        for n_streams in (n for n in settings.streams if n <= settings.n_slots):
             _compare(result, ours, peer, prompts, n_streams, n_pairs)
     return result
 
