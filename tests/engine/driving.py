@@ -30,12 +30,12 @@ class Outcome:
         self.queue: queue.SimpleQueue[Event] = queue.SimpleQueue()
         self.events: list[Event] = []
 
-    def wait(self, timeout: float = 60.0) -> Outcome:
+    def wait(self, timeout: float = 240.0) -> Outcome:
         while not self.events or not isinstance(self.events[-1], FinishEvent):
             self.events.append(self.queue.get(timeout=timeout))
         return self
 
-    def wait_for_token(self, n: int = 1, timeout: float = 60.0) -> Outcome:
+    def wait_for_token(self, n: int = 1, timeout: float = 240.0) -> Outcome:
         while len(self.token_events) < n:
             self.events.append(self.queue.get(timeout=timeout))
         return self

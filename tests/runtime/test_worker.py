@@ -130,9 +130,16 @@ def test_stopped_worker_does_not_block_a_cancel_nor_a_close(
     assert record.wait().reason in ("error", "cancelled")
 
 
-def test_worker_killed_while_loading(tiny_path: Path) -> None:
+def test_worker_killed_while_loading(tiny_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    faulty_worker(
+        monkeypatch,
+        "import time; from localllm.runtime import worker\n"
+        "worker.LocalBackend = lambda *a, on_progress, **k: (on_progress(0.5), time.sleep(60))\n"
+        "worker.main()\n",
+    )
+
     def kill(share: float) -> None:
-        for child in own_workers():
+        for child in psutil.Process().children():
             child.kill()
 
     with pytest.raises(WorkerCrashed, match=r"while it loaded tiny\.gguf: signal SIGKILL"):
