@@ -61,6 +61,16 @@ class Cursor:
         at = self.skip(length, what)
         return self._data[at : at + length]
 
+    def name(self, what: str, max_bytes: int) -> str:
+        """Read a string that names something: UTF-8, not empty, without zero bytes."""
+        raw = self.raw(what, max_bytes)
+        if not raw or b"\0" in raw:
+            raise invalid(self.path, f"{what} is {'not text: it holds a zero byte' if raw else 'empty'}")
+        try:
+            return raw.decode()
+        except UnicodeDecodeError as error:
+            raise invalid(self.path, f"{what} is not UTF-8, at its byte {error.start}") from error
+
     def skip(self, n_bytes: int, what: str) -> int:
         """Pass over `n_bytes`, which must be there, and return where they start."""
         at = self.pos

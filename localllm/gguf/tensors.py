@@ -53,7 +53,7 @@ def read_tensor_table(cursor: Cursor, n_tensors: int, alignment: int) -> tuple[t
     seen: set[str] = set()
     entries: list[tuple[str, tuple[int, ...], GGMLType, int]] = []
     for index in range(n_tensors):
-        name = _read_name(cursor, index)
+        name = cursor.name(f"the name of tensor {index}", MAX_NAME_BYTES)
         if name in seen:
             raise invalid(path, f"tensor {quoted(name)} appears twice")
         seen.add(name)
@@ -80,17 +80,6 @@ def read_tensor_table(cursor: Cursor, n_tensors: int, alignment: int) -> tuple[t
 
 def _padded(offset: int, alignment: int) -> int:
     return (offset + alignment - 1) & -alignment
-
-
-def _read_name(cursor: Cursor, index: int) -> str:
-    what = f"the name of tensor {index}"
-    raw = cursor.raw(what, MAX_NAME_BYTES)
-    if not raw or b"\0" in raw:
-        raise invalid(cursor.path, f"{what} is {'not text: it holds a zero byte' if raw else 'empty'}")
-    try:
-        return raw.decode()
-    except UnicodeDecodeError as error:
-        raise invalid(cursor.path, f"{what} is not UTF-8, at its byte {error.start}") from error
 
 
 def _read_entry(cursor: Cursor, name: str) -> tuple[tuple[int, ...], GGMLType, int]:

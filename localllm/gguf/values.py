@@ -100,22 +100,11 @@ def read_metadata(cursor: Cursor, n_pairs: int) -> tuple[dict[str, MetadataValue
     values: dict[str, MetadataValue] = {}
     types: dict[str, str] = {}
     for index in range(n_pairs):
-        key = _read_key(cursor, index)
+        key = cursor.name(f"metadata key {index}", MAX_KEY_BYTES)
         if key in values:
             raise invalid(cursor.path, f"metadata key {quoted(key)} appears twice")
         values[key], types[key] = _read_value(cursor, key)
     return values, types
-
-
-def _read_key(cursor: Cursor, index: int) -> str:
-    what = f"metadata key {index}"
-    raw = cursor.raw(what, MAX_KEY_BYTES)
-    if not raw or b"\0" in raw:
-        raise invalid(cursor.path, f"{what} is {'not text: it holds a zero byte' if raw else 'empty'}")
-    try:
-        return raw.decode()
-    except UnicodeDecodeError as error:
-        raise invalid(cursor.path, f"{what} is not UTF-8, at its byte {error.start}") from error
 
 
 def _read_value(cursor: Cursor, key: str) -> tuple[MetadataValue, str]:
