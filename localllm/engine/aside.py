@@ -10,13 +10,14 @@ The second context lives only while it is needed. It holds one sequence.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, wait
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from localllm.engine.cost import StepCost
+from localllm.engine.pacing import Profile
 from localllm.engine.sequence import Sequence
 from localllm.errors import DecodeFailed
 from localllm.hardware.types import LoadPlan
@@ -28,8 +29,12 @@ MIN_TOKENS = 192
 TILE_TOKENS = 64
 """llama.cpp's CPU attention works in tiles from this many tokens a batch on (ggml-cpu, GGML_FA_TILE_Q)."""
 N_BATCH = 256
-_MIN_NODES, _MAX_NODES = 3, 64
-"""Operations between two chances to pause. Each chance costs about 100 µs, so they are as rare as time allows."""
+_GIVEN_UP_S = 0.1
+_PAGE_BYTES = 4096
+_BETWEEN_S = 0.025
+"""Seconds from the end of a batch to the first look in the next one: the graph is built anew."""
+
+_Result = TypeVar("_Result")
 
 
 class Aside:
@@ -39,16 +44,27 @@ class Aside:
         model: of the engine.
         plan: the engine's; KV types, threads and layers are taken from it.
         n_tokens: the cells to make.
-        pause: called between operations of a running batch; it may use other contexts, not this one. It returns the
-            seconds until it wants to be called again.
+        profile: of the model's batches here, kept from one prompt to the next.
+        pause: called between operations, with the seconds until the next such chance; it may use other contexts, not
+            this one. It returns the seconds until it wants to be called again, or None to give the prompt up.
+
+    Raises:
+        OutOfMemory: no room for the context.
     """
 
-    def __init__(self, model: Model, plan: LoadPlan, n_tokens: int, pause: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        model: Model,
+        plan: LoadPlan,
+        n_tokens: int,
+        profile: Profile,
+        pause: Callable[[float], float | None],
+    ) -> None:
         self._pause = pause
-        self._n_nodes = self._n_left = _MIN_NODES
-        self._node_s = 0.0
-        self._resumed = time.perf_counter()
+        self._profile = profile
+        self._node = self._next_look = 0
         self._abort = AbortFlag()
+        self._batch = Batch(N_BATCH)
         params = ContextParams(
             n_ctx=-(-n_tokens // 256) * 256,
             n_batch=N_BATCH,
@@ -57,9 +73,9 @@ class Aside:
             kv_type_k=plan.kv_type_k,
             kv_type_v=plan.kv_type_v,
         )
+        self._room = np.empty(0, dtype=np.uint8)
         eval_callback = EvalCallback(self._wants, self._take)
-        self.context = Context(model, params, abort_flag=self._abort, eval_callback=eval_callback)
-        self._batch = Batch(N_BATCH)
+        self.context = self._beside(lambda: Context(model, params, abort_flag=self._abort, eval_callback=eval_callback))
 
     def start_from(self, cells: NDArray[np.uint8]) -> bool:
         """Take over the cells of a prefix, saved from the engine's context."""
@@ -74,7 +90,7 @@ class Aside:
             on_batch: called with the number of tokens that have cells now.
 
         Returns:
-            The index of the last token's logits, or None if `abort` was called.
+            The index of the last token's logits, or None if the prompt was given up.
 
         Raises:
             DecodeFailed: llama.cpp failed.
@@ -85,63 +101,56 @@ class Aside:
             self._batch.clear()
             is_last = n_past + len(chunk) == len(tokens)
             index = self._batch.add_run(chunk, n_past, 0, last_wants_logits=is_last)
+            self._node, self._next_look = 0, 1
+            self._profile.begin_batch()
             code = self.context.decode(self._batch)
             if code == DECODE_ABORTED:
                 return None
             if code != DECODE_OK:
                 raise DecodeFailed(f"llama.cpp failed to evaluate a prompt (code {code}).", hint="Try it again.")
+            self._profile.end_batch()
             n_past += len(chunk)
             on_batch(n_past)
+            if not is_last:
+                self._breathe(_BETWEEN_S)
+            self._make_room(n_past, len(tokens))
         return index
 
-    def abort(self) -> None:
-        """End the running batch at the next operation."""
-        self._abort.set()
+    def save(self) -> NDArray[np.uint8]:
+        """Copy the prompt's cells out."""
+        return self.context.save_sequence(0, self._room)
 
     def close(self) -> None:
         self.context.close()
 
+    def _make_room(self, n_done: int, n_tokens: int) -> None:
+        """Have the system back the next share of the room for the saved cells: all at once would be a visible pause."""
+        if self._room.size == 0:
+            self._room = np.empty(int(self.context.saved_size(0) / n_done * n_tokens) + _PAGE_BYTES, dtype=np.uint8)
+        done, todo = (int(n / n_tokens * self._room.size) for n in (n_done - N_BATCH, n_done))
+        self._room[max(done, 0) : todo : _PAGE_BYTES] = 0
+
+    def _beside(self, work: Callable[[], _Result]) -> _Result:
+        """Do what may take long on another thread, with pauses meanwhile."""
+        with ThreadPoolExecutor(1, "localllm-aside") as helper:
+            future = helper.submit(work)
+            while not future.done():
+                wait([future], timeout=self._breathe(0.0))
+            return future.result()
+
+    def _breathe(self, piece_s: float) -> float:
+        wanted_s = self._pause(piece_s)
+        if wanted_s is None:
+            self._abort.set()
+            return _GIVEN_UP_S
+        return max(wanted_s, 0.0)
+
     def _wants(self, _tensor: TensorView) -> bool:
-        self._n_left -= 1
-        return self._n_left <= 0
+        self._node += 1
+        return self._node >= self._next_look
 
     def _take(self, _tensor: TensorView) -> None:
-        """Pause, and aim half-way to the time that the next pause is wanted: operations differ in length."""
-        node_s = (time.perf_counter() - self._resumed) / self._n_nodes
-        self._node_s += 0.1 * (node_s - self._node_s)
-        wanted_s = self._pause()
-        n = int(0.5 * wanted_s / self._node_s) if self._node_s > 0 else _MIN_NODES
-        self._n_nodes = self._n_left = min(max(n, _MIN_NODES), _MAX_NODES)
-        self._resumed = time.perf_counter()
-
-
-class Turns:
-    """Says when running streams must have their turn, so that none waits longer than a step may take.
-
-    Both what a turn takes and what passes between two pauses vary; the largest of late is what is reckoned with.
-    """
-
-    def __init__(self, cost: StepCost) -> None:
-        self._cost = cost
-        self._last_turn = self._last_look = 0.0
-        self._turn_s = self._between_looks_s = 0.0
-
-    def begin(self, n_streams: int) -> None:
-        """The streams have just had a turn, in an ordinary step."""
-        self._last_turn = self._last_look = time.perf_counter()
-        self._turn_s, self._between_looks_s = self._cost.decode_s(n_streams), 0.0
-
-    def left_s(self, n_streams: int) -> float:
-        """Return the seconds until the streams' turn must begin; 0 or less is now."""
-        now = time.perf_counter()
-        self._between_looks_s = max(now - self._last_look, 0.7 * self._between_looks_s)
-        self._last_look = now
-        begin = self._last_turn + self._cost.step_target_s(n_streams) - self._turn_s
-        return begin - self._between_looks_s - now
-
-    def run(self, turn: Callable[[], None]) -> None:
-        """Give the streams their turn."""
-        started = time.perf_counter()
-        turn()
-        self._last_turn = self._last_look = time.perf_counter()
-        self._turn_s = max(self._last_turn - started, 0.8 * self._turn_s)
+        self._profile.look(self._node)
+        wanted_s = self._breathe(self._profile.piece_s)
+        self._next_look = self._profile.next_look(wanted_s)
+        self._profile.resume()

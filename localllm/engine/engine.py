@@ -21,6 +21,7 @@ from localllm.engine.cost import StepCost
 from localllm.engine.events import ErrorInfo, Event, FinishEvent, FinishReason, PrefillProgress, StopCause
 from localllm.engine.intake import Intake
 from localllm.engine.matchers import StopCondition, TokenConstraint
+from localllm.engine.pacing import Profile, Turns
 from localllm.engine.prefix_cache import PrefixCache
 from localllm.engine.request import GenerationRequest
 from localllm.engine.room import Room
@@ -70,7 +71,6 @@ class Engine:
         self._after_step = after_step
         self._plan = plan
         self._can_step_aside = plan.n_gpu_layers == 0 and model.can_roll_back
-        self._aside: aside.Aside | None = None
         n_seq_max = n_sequence_ids(plan.n_slots)
         abort = AbortFlag()
         self._context = Context(
@@ -92,7 +92,8 @@ class Engine:
         self._pool = CellPool(self._context.memory, self._context, self.n_cells, n_seq_max)
         self._cache = PrefixCache(self._pool, max_host_cache_bytes)
         self._cost = StepCost()
-        self._turns = aside.Turns(self._cost)
+        self._turns = Turns(self._cost)
+        self._profile = Profile()
         self._scheduler = Scheduler(plan.n_slots, self._context.n_batch, self._cost)
         self._room = Room(self._pool, self._cache, self._scheduler, can_share=model.can_roll_back)
         self._intake = Intake(self._vocab, self.n_ctx)
@@ -274,7 +275,7 @@ class Engine:
         self._scheduler.aside = sequence
         self._turns.begin(self._scheduler.n_streams)
         try:
-            side = self._aside = aside.Aside(self._model, self._plan, len(sequence.tokens), self._breathe)
+            side = aside.Aside(self._model, self._plan, len(sequence.tokens), self._profile, self._breathe)
         except LocalLLMError:
             log.info("no room for a second context; prompts are chunked from now on")
             self._can_step_aside, self._scheduler.aside = False, None
@@ -287,9 +288,7 @@ class Engine:
             if index is None:
                 return
             self._turns.run(self._step_and_flush)
-            cells = side.context.save_sequence(0)
-            # Saving and restoring cost some tens of milliseconds each, so the streams have a turn in between too.
-            self._turns.run(self._step_and_flush)
+            cells = side.save()
             if sequence.seq_id >= 0:
                 self._totals.n_tokens_prefilled += sequence.n_pending
                 sequence.n_past = len(sequence.tokens)
@@ -298,23 +297,24 @@ class Engine:
         except DecodeFailed as error:
             self._fail([sequence] if sequence.seq_id >= 0 else [], error)
         finally:
-            self._scheduler.aside = self._aside = None
+            self._scheduler.aside = None
             side.close()
 
-    def _breathe(self) -> float:
+    def _breathe(self, piece_s: float) -> float | None:
         """In a pause of the side context: take in commands, and run the streams when it is their time.
 
+        Args:
+            piece_s: seconds until the next pause, if the streams do not run in this one.
+
         Returns:
-            Seconds until it may be their time again.
+            Seconds until it will be their time again; None where the prompt is not wanted any more.
         """
         left_s = self._turns.left_s(self._scheduler.n_streams)
-        if left_s > 0:
+        if left_s > piece_s / 2:
             return left_s
         self._take_commands(block=False)
         if self._closed.is_set() or self._scheduler.aside not in self._scheduler.running:
-            assert self._aside is not None
-            self._aside.abort()
-            return 0.0
+            return None
         self._turns.run(self._step_and_flush)
         return self._turns.left_s(self._scheduler.n_streams)
 

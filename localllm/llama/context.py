@@ -160,10 +160,20 @@ class Context:
         logits: NDArray[np.float32] = np.frombuffer(row, dtype=np.float32)
         return logits
 
-    def save_sequence(self, seq_id: int) -> NDArray[np.uint8]:
-        """Copy a sequence's cells out of the cache, bit for bit: [n_bytes] uint8."""
-        size = self._lib.llama_state_seq_get_size(self.handle, seq_id)
-        data = np.empty(size, dtype=np.uint8)
+    def saved_size(self, seq_id: int) -> int:
+        """Return the bytes that the saved cells of a sequence take."""
+        size: int = self._lib.llama_state_seq_get_size(self.handle, seq_id)
+        return size
+
+    def save_sequence(self, seq_id: int, room: NDArray[np.uint8] | None = None) -> NDArray[np.uint8]:
+        """Copy a sequence's cells out of the cache, bit for bit: [n_bytes] uint8.
+
+        Args:
+            seq_id: of the sequence.
+            room: where to put them if it is large enough; fresh memory takes ten times longer to fill.
+        """
+        size = self.saved_size(seq_id)
+        data = room if room is not None and room.size >= size else np.empty(size, dtype=np.uint8)
         written = self._lib.llama_state_seq_get_data(self.handle, _bytes_pointer(data), size, seq_id)
         return data[:written]
 
