@@ -50,6 +50,11 @@ class LLM:
         """What was loaded, and how."""
         return self._backend.info
 
+    @property
+    def is_alive(self) -> bool:
+        """Whether it can still answer: not closed, and its worker process has not ended."""
+        return self._backend.is_alive
+
     def chat(self, messages: Messages, **options: Unpack[GenerateOptions]) -> Generator[ChatEvent, None, None]:
         """Answer a conversation. Leaving the iterator early cancels the request.
 
