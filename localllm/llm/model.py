@@ -13,7 +13,7 @@ from localllm.engine.events import Event
 from localllm.engine.stats import EngineStats
 from localllm.errors import RequestError
 from localllm.hardware.types import LoadOptions
-from localllm.llm.events import ChatEvent, Done
+from localllm.llm.events import ChatEvent, Done, Progress
 from localllm.llm.options import GenerateOptions, GenerationSpec, parse_options
 from localllm.llm.stream import Generation
 from localllm.runtime.backend import Backend, ModelInfo
@@ -90,14 +90,22 @@ class LLM:
         return next(event for event in self.chat(messages, **options) if isinstance(event, Done))
 
     def achat(self, messages: Messages, **options: Unpack[GenerateOptions]) -> AsyncGenerator[ChatEvent, None]:
-        """`chat` for asyncio; nothing in it blocks the loop. Cancelling the task cancels the request."""
-        spec = parse_options(options)
-        return self._astream(lambda: self._chat_prompt(messages), spec)
+        """`chat` for asyncio; nothing in it blocks the loop. Cancelling the task cancels the request.
 
-    def agenerate(self, prompt_text: str, **options: Unpack[GenerateOptions]) -> AsyncGenerator[ChatEvent, None]:
-        """`generate` for asyncio."""
+        The first event is a Progress of nothing read, as soon as the request was accepted.
+        """
         spec = parse_options(options)
-        return self._astream(lambda: self._text_prompt(prompt_text), spec)
+        return self._astream(lambda: [self._chat_prompt(messages)], spec)
+
+    def agenerate(
+        self, *prompts: str | Sequence[int], **options: Unpack[GenerateOptions]
+    ) -> AsyncGenerator[ChatEvent, None]:
+        """`generate` for asyncio, of one prompt or several at once, each a text or token ids.
+
+        Completion i of a prompt p has the index p * n + i.
+        """
+        spec = parse_options(options)
+        return self._astream(lambda: [self._text_prompt(prompt) for prompt in prompts], spec)
 
     def tokenize(self, text: str, *, add_special: bool = False, parse_special: bool = True) -> list[int]:
         """Return the token ids of `text`.
@@ -117,10 +125,13 @@ class LLM:
         """End all requests and give all memory back. Closing twice is harmless."""
         self._backend.close()
 
-    def _text_prompt(self, text: str) -> list[int]:
-        if not isinstance(text, str):
-            raise RequestError(f"The prompt must be a string, not {type(text).__name__}.")
-        return _at_least_one(self.tokenize(text, add_special=True))
+    def _text_prompt(self, prompt: str | Sequence[int]) -> list[int]:
+        if isinstance(prompt, str):
+            return _at_least_one(self.tokenize(prompt, add_special=True))
+        tokens = list(prompt) if isinstance(prompt, list | tuple) else None
+        if tokens is None or not all(type(token) is int for token in tokens):
+            raise RequestError(f"The prompt must be a string or token ids, not {type(prompt).__name__}.")
+        return _at_least_one(tokens)
 
     def _chat_prompt(self, messages: Messages) -> list[int]:
         from localllm.chat.messages import parse_messages
@@ -154,7 +165,7 @@ class LLM:
             run.cancel()
 
     async def _astream(
-        self, tokenize: Callable[[], Sequence[int]], spec: GenerationSpec
+        self, tokenize: Callable[[], Sequence[Sequence[int]]], spec: GenerationSpec
     ) -> AsyncGenerator[ChatEvent, None]:
         queue: asyncio.Queue[tuple[int, Event]] = asyncio.Queue()
         loop = asyncio.get_running_loop()
@@ -164,10 +175,13 @@ class LLM:
             with suppress(RuntimeError):
                 loop.call_soon_threadsafe(queue.put_nowait, (index, event))
 
-        prompt = await asyncio.to_thread(tokenize)
-        run = Generation(self._backend, spec.requests(prompt), spec.controls, deliver)
+        prompts = await asyncio.to_thread(tokenize)
+        requests = [request for prompt in prompts for request in spec.requests(prompt)]
+        run = Generation(self._backend, requests, spec.controls, deliver)
         try:
             await asyncio.to_thread(run.start)
+            for index, request in enumerate(requests):
+                yield Progress(0, len(request.prompt), 0, index)
             while not run.is_finished:
                 index, event = await queue.get()
                 for chat_event in run.accept(index, event):

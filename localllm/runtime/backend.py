@@ -55,6 +55,8 @@ class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
     eos_text: str
     add_bos: bool
     load_s: float
+    capabilities: tuple[str, ...] = ("completion", "chat")
+    """Of "completion", "chat", "embedding" and "rerank"."""
     memory_bytes: int = 0
     """Planned for weights, KV and compute, all devices together."""
     plan_notes: tuple[str, ...] = ()

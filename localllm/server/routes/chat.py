@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
-from typing import Any
-
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from localllm.llm.events import ChatEvent
-from localllm.llm.model import LLM
 from localllm.server.answering import Job, answer
 from localllm.server.routes.documented import errors
 from localllm.server.services import ServicesOf
 from localllm.server.wire.chat import ChatCompletionRequest, ChatReply
-from localllm.server.wire.completions import CompletionReply, CompletionRequest, Prompt
+from localllm.server.wire.completions import CompletionReply, CompletionRequest
 
 router = APIRouter(tags=["OpenAI"])
 
@@ -44,15 +39,10 @@ async def completions(request: Request, services: ServicesOf, body: CompletionRe
     echoes = [p if body.echo and isinstance(p, str) else "" for p in prompts]
     job = Job(
         model=body.model,
-        open_events=lambda llm: _all_prompts(llm, prompts, options),
+        open_events=lambda llm: llm.agenerate(*prompts, **options),
         make_reply=lambda served: CompletionReply(
             body.model or served.name, echoes, body.n or 1, n_logprobs=body.logprobs, include_usage=include_usage
         ),
         stream=bool(body.stream),
     )
     return await answer(request, services, job)
-
-
-async def _all_prompts(llm: LLM, prompts: Sequence[Prompt], options: dict[str, Any]) -> AsyncGenerator[ChatEvent, None]:
-    async for event in llm.agenerate_all(prompts, **options):
-        yield event

@@ -22,14 +22,6 @@ class TokenizeRequest(WireModel):
     model: str | None = None
     add_special: bool = Field(False, description="Add the tokens that begin and end a text, such as BOS.")
     parse_special: bool = Field(True, description="Let text like <|im_end|> become its control token.")
-    with_pieces: bool = Field(False, description="Give each token's text beside its id.")
-
-
-class DetokenizeRequest(WireModel):
-    """Token ids."""
-
-    tokens: list[int]
-    model: str | None = None
 
 
 @router.post("/tokenize", responses=errors(404))
@@ -40,14 +32,4 @@ async def tokenize(request: Request, services: ServicesOf, body: TokenizeRequest
         ids = await asyncio.to_thread(
             llm.tokenize, body.content, add_special=body.add_special, parse_special=body.parse_special
         )
-        if not body.with_pieces:
-            return {"tokens": ids}
-        pieces = await asyncio.to_thread(lambda: [llm.detokenize([token]) for token in ids])
-    return {"tokens": [{"id": token, "piece": piece} for token, piece in zip(ids, pieces, strict=True)]}
-
-
-@router.post("/detokenize", responses=errors(404))
-async def detokenize(request: Request, services: ServicesOf, body: DetokenizeRequest) -> dict[str, Any]:
-    """Return the text of token ids."""
-    async with services.manager.lease(body.model) as served:
-        return {"content": await asyncio.to_thread(served.loaded.detokenize, body.tokens)}
+    return {"tokens": ids}
