@@ -57,3 +57,5 @@ class GenerationRequest(msgspec.Struct, frozen=True, kw_only=True):
     """None: no logprobs. 0: the chosen token's. n: also the n most likely tokens' (20 at most)."""
     cache_prompt: bool = True
     """Reuse, and leave behind, cells of a shared prefix."""
+    lora: tuple[tuple[int, float], ...] | None = None
+    """Id and scale of the LoRA adapters to apply, and no others; None: those, and as, the model was loaded with."""

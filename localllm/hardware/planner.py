@@ -45,7 +45,7 @@ def plan_load(
     """Decide everything needed to load the model at `path`.
 
     Args:
-        shape: the model's sizes.
+        shape: the model's sizes, its adapters included.
         path: the model file; it is not opened.
         devices: what ggml can compute on, with free bytes.
         options: what the caller asked for.
@@ -68,6 +68,7 @@ def plan_load(
         kv_type(options.kv_type_v),
         min(options.n_ubatch, options.n_batch),
         n_sequence_ids(options.n_slots),
+        has_adapters=bool(options.adapters),
     )
     search = _Search(placement, options)
     n_gpu_layers, n_ctx = search.choose(str(path))

@@ -6,13 +6,14 @@ import asyncio
 import os
 from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequence
 from contextlib import suppress
+from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, Literal, Self, Unpack
 
 from localllm.engine.events import Event
 from localllm.engine.stats import EngineStats
 from localllm.errors import RequestError
-from localllm.hardware.types import LoadOptions
+from localllm.hardware.types import AdapterSpec, LoadOptions
 from localllm.llm.events import ChatEvent, Done
 from localllm.llm.options import GenerateOptions, GenerationSpec, parse_options
 from localllm.llm.stream import Generation
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
 
 Messages = str | Sequence[Mapping[str, Any]]
 """A conversation: dicts of `role` and `content`, or a string that stands for one user message."""
+
+Adapter = str | os.PathLike[str] | tuple[str | os.PathLike[str], float] | AdapterSpec
+"""A LoRA adapter to load: its path, which is applied at scale 1, or its path and the scale."""
 
 # Windows does not interrupt a thread that waits for a lock, so Ctrl-C is noticed between waits.
 _WAIT_S = 0.1 if os.name == "nt" else None
@@ -104,6 +108,16 @@ class LLM:
         """
         return self._backend.tokenize(text, add_special=add_special, parse_special=parse_special)
 
+    def detokenize(self, tokens: Sequence[int]) -> str:
+        """Return the text of token ids; control tokens appear as the vocabulary spells them.
+
+        Bytes that are no UTF-8, such as half a character at the end, become "\N{REPLACEMENT CHARACTER}".
+
+        Raises:
+            RequestError: an id is not in the vocabulary.
+        """
+        return self._backend.detokenize(tokens).decode("utf-8", "replace")
+
     def stats(self) -> EngineStats:
         """Return a snapshot of the engine's counters."""
         return self._backend.stats()
@@ -180,6 +194,7 @@ def load(
     kv_type: str = "f16",
     kv_type_v: str | None = None,
     n_slots: int = 4,
+    adapters: Sequence[Adapter] = (),
     in_process: bool = False,
     on_progress: Callable[[float], None] | None = None,
 ) -> LLM:
@@ -193,11 +208,13 @@ def load(
         kv_type: ggml type of the cached keys, such as "f16" or "q8_0".
         kv_type_v: that of the cached values; None is `kv_type`.
         n_slots: how many requests are answered at once.
+        adapters: LoRA adapters to load, in GGUF form: a path each, or a path and a scale. All are applied where a
+            request does not choose among them with the option `lora`, by id, which is their place here.
         in_process: hold llama.cpp in this process, where a crash of it ends the process.
         on_progress: called with the loaded share, 0.0 to 1.0, on a thread of the backend's.
 
     Raises:
-        ModelError: there is no such model, or it cannot be loaded.
+        ModelError: there is no such model or adapter, or it cannot be loaded.
         NotEnoughMemory: it does not fit.
     """
     from localllm.runtime import open_backend
@@ -210,8 +227,16 @@ def load(
         n_threads=n_threads,
         kv_type_k=kv_type,
         kv_type_v=kv_type if kv_type_v is None else kv_type_v,
+        adapters=tuple(_adapter_spec(adapter) for adapter in adapters),
     )
     return LLM(open_backend(resolve(ref), options, in_process=in_process, on_progress=on_progress))
+
+
+def _adapter_spec(adapter: Adapter) -> AdapterSpec:
+    if isinstance(adapter, AdapterSpec):
+        return adapter
+    path, scale = adapter if isinstance(adapter, tuple) else (adapter, 1.0)
+    return AdapterSpec(Path(path), scale)
 
 
 def _at_least_one(tokens: list[int]) -> list[int]:

@@ -19,6 +19,7 @@ from localllm.chat.schema import checked_schema
 from localllm.chat.stops import StopFilter
 from localllm.engine.request import GenerationRequest, SamplingParams
 from localllm.errors import InvalidGrammar, RequestError
+from localllm.hardware.types import MAX_ADAPTER_SCALE
 from localllm.runtime.backend import GrammarSpec, TextControls
 
 MAX_COMPLETIONS = 128
@@ -39,6 +40,7 @@ class GenerateOptions(TypedDict, total=False):
     n: int
     ignore_eos: bool
     cache_prompt: bool
+    lora: Sequence[Mapping[str, Any]] | None
     temperature: float
     top_k: int
     top_p: float
@@ -96,6 +98,8 @@ _SHARE = Bound(0, 1)
 _POSITIVE_SHARE = Bound(0, 1, open_low=True)
 _POSITIVE = Bound(0, open_low=True)
 _FINITE = Bound()
+_INDEX = Bound(0, _INT32_MAX, integer=True)
+_LORA_SCALE = Bound(-MAX_ADAPTER_SCALE, MAX_ADAPTER_SCALE)
 
 BOUNDS: dict[str, Bound] = {
     "temperature": Bound(0),
@@ -122,7 +126,7 @@ BOUNDS: dict[str, Bound] = {
     "n": Bound(1, MAX_COMPLETIONS, integer=True),
     "logprobs": Bound(0, MAX_LOGPROBS, integer=True),
 }
-_NONE_IS_ALLOWED = frozenset({"seed", "max_tokens", "logprobs", "stop", "json_schema", "grammar"})
+_NONE_IS_ALLOWED = frozenset({"seed", "max_tokens", "logprobs", "stop", "json_schema", "grammar", "lora"})
 _NAMES = frozenset(GenerateOptions.__annotations__)
 _SAMPLING_NAMES = frozenset(SamplingParams.__struct_fields__)
 
@@ -138,6 +142,8 @@ class GenerationSpec:
     n_logprobs: int | None
     ignore_eos: bool
     cache_prompt: bool
+    lora: tuple[tuple[int, float], ...] | None = None
+    """Id and scale of each LoRA adapter to apply; None: as the model was loaded."""
 
     def requests(self, prompt: Sequence[int]) -> list[GenerationRequest]:
         """Return one request per completion; a given seed grows by one from each to the next."""
@@ -154,6 +160,7 @@ class GenerationSpec:
             ignore_eos=self.ignore_eos,
             n_logprobs=self.n_logprobs,
             cache_prompt=self.cache_prompt,
+            lora=self.lora,
         )
 
 
@@ -180,6 +187,7 @@ def parse_options(options: Mapping[str, Any]) -> GenerationSpec:
         n_logprobs=_n_logprobs(options.get("logprobs")),
         ignore_eos=_flag(options, "ignore_eos", default=False),
         cache_prompt=_flag(options, "cache_prompt", default=True),
+        lora=_lora(options.get("lora")),
     )
 
 
@@ -237,6 +245,25 @@ def _logit_bias(value: object) -> dict[int, float]:
         if bias != -math.inf and not _FINITE.holds(bias):
             raise RequestError(f"logit_bias of token {token} is {bias!r}; it must be finite, or -inf to forbid it.")
     return {token: float(bias) for token, bias in value.items()}
+
+
+def _lora(value: object) -> tuple[tuple[int, float], ...] | None:
+    """Return adapter ids and scales; which ids there are, only the loaded model knows."""
+    if value is None:
+        return None
+    if isinstance(value, str) or not isinstance(value, Sequence):
+        raise RequestError("lora must be a list of adapters.", hint='Write [{"id": 0, "scale": 1.0}].')
+    return tuple(_adapter(entry) for entry in value)
+
+
+def _adapter(entry: object) -> tuple[int, float]:
+    if not isinstance(entry, Mapping) or entry.keys() != {"id", "scale"}:
+        raise RequestError(f"lora has the entry {entry!r}.", hint='Write [{"id": 0, "scale": 1.0}].')
+    if not _INDEX.holds(entry["id"]):
+        raise RequestError(f"lora has the id {entry['id']!r}; it must be {_INDEX}.")
+    if not _LORA_SCALE.holds(entry["scale"]):
+        raise RequestError(f"lora has the scale {entry['scale']!r}; it must be {_LORA_SCALE}.")
+    return entry["id"], float(entry["scale"])
 
 
 def _grammar(options: Mapping[str, Any]) -> GrammarSpec | None:

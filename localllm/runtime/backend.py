@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import msgspec
@@ -28,6 +28,16 @@ class TextControls(msgspec.Struct, frozen=True, kw_only=True):
 
     stop: tuple[str, ...] = ()
     grammar: GrammarSpec | None = None
+
+
+class AdapterInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """A LoRA adapter that was loaded beside the model. Its id is its place among them, from 0."""
+
+    path: str
+    name: str
+    """The file's, without its ending."""
+    scale: float
+    """Where a request does not say."""
 
 
 class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
@@ -57,6 +67,7 @@ class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
     load_s: float
     plan_notes: tuple[str, ...] = ()
     """What the planner reduced and why."""
+    adapters: tuple[AdapterInfo, ...] = ()
 
 
 class Backend(Protocol):
@@ -67,6 +78,13 @@ class Backend(Protocol):
 
     def tokenize(self, text: str, *, add_special: bool, parse_special: bool) -> list[int]:
         """Return the token ids of `text`; with `parse_special`, text like "<|im_end|>" becomes its control token."""
+
+    def detokenize(self, tokens: Sequence[int]) -> bytes:
+        """Return the bytes that tokens stand for, control tokens as the vocabulary spells them.
+
+        Raises:
+            RequestError: an id is not in the vocabulary.
+        """
 
     def submit(self, request: GenerationRequest, controls: TextControls, sink: Sink) -> int:
         """Queue a request and return its id. Every submitted request ends in exactly one FinishEvent.
