@@ -99,7 +99,6 @@ def compute_buffer_bytes(
     n_seq_max: int = 1,
     n_outputs: int | None = None,
     flash_attention: bool = True,
-    has_adapters: bool = False,
 ) -> int:
     """Return an upper bound of one device's compute buffer.
 
@@ -110,8 +109,6 @@ def compute_buffer_bytes(
       scores, (n_head, n_ctx); in their place the feed-forward's gate and up, n_ff each;
     - output: the logits, n_vocab.
 
-    What an adapter adds to a matrix's output is as wide as the output, and lives beside it: one more row in each.
-
     A few rows of n_embd (residual, norm, Q, K, V) live beside either. The tokens are rounded up to a multiple
     of `n_seq_max`, as `graph_reserve` does.
     """
@@ -119,12 +116,10 @@ def compute_buffer_bytes(
     n_tokens = -(-min(cells, n_ubatch) // n_seq_max) * n_seq_max
     mask_bytes = cells * (2 if flash_attention else _FLOAT_BYTES)
     scores_bytes = 0 if flash_attention else shape.n_head_max * cells * _FLOAT_BYTES
-    ff_bytes = (3 if has_adapters else 2) * shape.n_ff * _FLOAT_BYTES
+    ff_bytes = 2 * shape.n_ff * _FLOAT_BYTES
     width = max(shape.n_embd, shape.n_head_max * max(shape.head_dim_k, shape.head_dim_v))
-    rows_bytes = (9 if has_adapters else 8) * width * _FLOAT_BYTES
+    rows_bytes = 8 * width * _FLOAT_BYTES
     logits_bytes = min(n_outputs or n_tokens, n_tokens) * shape.n_vocab * _FLOAT_BYTES
-    if has_adapters:
-        logits_bytes *= 2
     peak = max(n_tokens * (mask_bytes + max(scores_bytes, ff_bytes)), logits_bytes)
     return peak + n_tokens * rows_bytes + MIB
 

@@ -100,7 +100,6 @@ class Placement:
     n_ubatch: int
     n_seq_max: int
     """Sequence ids, and so rows of logits."""
-    has_adapters: bool = False
 
     @property
     def n_gpu_layers_max(self) -> int:
@@ -148,7 +147,6 @@ class Placement:
             n_seq_max=self.n_seq_max,
             n_outputs=self.n_seq_max,
             flash_attention=uses_flash_attention(shape),
-            has_adapters=self.has_adapters,
         )
         output_rows = output_buffer_bytes(shape, self.n_seq_max)
         *layer_devices, output_device = self._device_of(n_gpu_layers)

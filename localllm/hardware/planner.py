@@ -68,7 +68,6 @@ def plan_load(
         kv_type(options.kv_type_v),
         min(options.n_ubatch, options.n_batch),
         n_sequence_ids(options.n_slots),
-        has_adapters=bool(options.adapters),
     )
     search = _Search(placement, options)
     n_gpu_layers, n_ctx = search.choose(str(path))
