@@ -30,7 +30,7 @@ if TYPE_CHECKING:
         RequestError,
     )
     from localllm.hardware.types import AdapterSpec
-    from localllm.llm import LLM, ChatEvent, Done, Progress, TextDelta, load
+    from localllm.llm import LLM, ChatEvent, Done, Progress, ReasoningDelta, TextDelta, ToolCallDelta, load
     from localllm.runtime.backend import ModelInfo
 
 __all__ = [
@@ -48,9 +48,11 @@ __all__ = [
     "ModelNotFound",
     "NotEnoughMemory",
     "Progress",
+    "ReasoningDelta",
     "RequestError",
     "TextDelta",
     "Timings",
+    "ToolCallDelta",
     "Usage",
     "__version__",
     "load",
@@ -58,7 +60,7 @@ __all__ = [
 
 _HOMES = {
     "localllm.hardware.types": ("AdapterSpec",),
-    "localllm.llm": ("LLM", "ChatEvent", "Done", "Progress", "TextDelta", "load"),
+    "localllm.llm": ("LLM", "ChatEvent", "Done", "Progress", "ReasoningDelta", "TextDelta", "ToolCallDelta", "load"),
     "localllm.engine.events": ("Timings", "Usage"),
     "localllm.engine.stats": ("EngineStats",),
     "localllm.runtime.backend": ("ModelInfo",),

@@ -157,6 +157,11 @@ class Engine:
         """Return a snapshot; counts taken while a step runs may be a step apart."""
         return self._counters.snapshot(self._commands.qsize())
 
+    @property
+    def is_running(self) -> bool:
+        """Whether it takes requests: neither closed nor failed."""
+        return not self._closed.is_set()
+
     def clear_cache(self) -> None:
         """Forget all kept prefixes at the next step; meant for measurements."""
         self._totals.clear_cache_requested = True

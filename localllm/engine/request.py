@@ -59,3 +59,5 @@ class GenerationRequest(msgspec.Struct, frozen=True, kw_only=True):
     """Reuse, and leave behind, cells of a shared prefix."""
     lora: tuple[tuple[int, float], ...] | None = None
     """Id and scale of the LoRA adapters to apply, and no others; None: those, and as, the model was loaded with."""
+    visible_tokens: tuple[int, ...] = ()
+    """Control tokens whose text is in the piece of their event; the pieces of others are empty."""

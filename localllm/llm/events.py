@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import msgspec
 
+from localllm.chat.messages import ToolCall
 from localllm.engine.events import FinishReason, StopCause, Timings, TokenLogprob, Usage
+
+EndReason = FinishReason | Literal["tool_calls"]
+"""Why a completion ended; of several reasons, the first of length, tool_calls, stop."""
 
 
 class TokenChoice(msgspec.Struct, frozen=True):
@@ -15,13 +21,36 @@ class TokenChoice(msgspec.Struct, frozen=True):
 
 
 class TextDelta(msgspec.Struct, frozen=True):
-    """More text: whole characters, and never any part of a stop string."""
+    """More text for the reader: whole characters, and never any part of a stop string or of a call."""
 
     text: str
     index: int = 0
     """Which of the `n` completions it belongs to."""
     logprobs: tuple[TokenChoice, ...] = ()
     """The tokens that the text is made of; empty unless `logprobs` was asked for."""
+
+
+class ReasoningDelta(msgspec.Struct, frozen=True):
+    """More of what the model thinks before it answers."""
+
+    text: str
+    index: int = 0
+    logprobs: tuple[TokenChoice, ...] = ()
+
+
+class ToolCallDelta(msgspec.Struct, frozen=True):
+    """More of a call of a tool."""
+
+    call_index: int
+    """0 for the completion's first call."""
+    id: str | None
+    """In the first delta of a call; then None."""
+    name: str | None
+    """The function, in the first delta of a call; then None."""
+    arguments: str
+    """The next piece of the arguments' JSON text, which is an object once it is complete."""
+    index: int = 0
+    logprobs: tuple[TokenChoice, ...] = ()
 
 
 class Progress(msgspec.Struct, frozen=True):
@@ -39,13 +68,15 @@ class Done(msgspec.Struct, frozen=True, kw_only=True):
     """The end of one completion."""
 
     text: str
-    """All of its text."""
-    finish_reason: FinishReason
+    """All of its text for the reader."""
+    finish_reason: EndReason
     usage: Usage
     timings: Timings
     index: int = 0
     cause: StopCause = ""
     """What ended it, more precisely than the reason."""
+    reasoning: str = ""
+    tool_calls: tuple[ToolCall, ...] = ()
 
 
-ChatEvent = TextDelta | Progress | Done
+ChatEvent = TextDelta | ReasoningDelta | ToolCallDelta | Progress | Done

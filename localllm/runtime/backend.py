@@ -10,6 +10,7 @@ import msgspec
 from localllm.engine.events import Event
 from localllm.engine.request import GenerationRequest
 from localllm.engine.stats import EngineStats
+from localllm.errors import RequestError
 
 Sink = Callable[[Event], None]
 """Called with every event of a request, in order, on a thread of the backend's. It may cancel; it must not block, nor
@@ -17,10 +18,26 @@ make a call that waits for the backend (submit, tokenize, stats, close), which w
 
 
 class GrammarSpec(msgspec.Struct, frozen=True):
-    """A grammar as text: `kind` is "json_schema", "gbnf", "regex" or "lark"."""
+    """A grammar as text: `kind` is "json_schema", "json_object", "gbnf", "regex" or "lark"."""
 
     kind: str
-    text: str
+    text: str = ""
+    preamble: str = ""
+    """A Lark grammar of what comes before the grammar's text; "" for nothing."""
+
+
+class ReasoningLimit(msgspec.Struct, frozen=True, kw_only=True):
+    """How many tokens a model may think, and how it is made to end."""
+
+    n_tokens: int
+    start: str
+    """The text that begins the reasoning."""
+    end: str
+    """The text that ends it."""
+    ending: tuple[int, ...]
+    """The tokens that the model is made to say when it has thought enough."""
+    is_open: bool
+    """Whether the prompt has begun the reasoning."""
 
 
 class TextControls(msgspec.Struct, frozen=True, kw_only=True):
@@ -28,6 +45,7 @@ class TextControls(msgspec.Struct, frozen=True, kw_only=True):
 
     stop: tuple[str, ...] = ()
     grammar: GrammarSpec | None = None
+    reasoning: ReasoningLimit | None = None
 
 
 class AdapterInfo(msgspec.Struct, frozen=True, kw_only=True):
@@ -65,6 +83,10 @@ class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
     eos_text: str
     add_bos: bool
     load_s: float
+    capabilities: tuple[str, ...] = ("completion", "chat")
+    """Of "completion", "chat", "embedding" and "rerank"."""
+    memory_bytes: int = 0
+    """Planned for weights, KV and compute, all devices together."""
     plan_notes: tuple[str, ...] = ()
     """What the planner reduced and why."""
     adapters: tuple[AdapterInfo, ...] = ()
@@ -75,6 +97,10 @@ class Backend(Protocol):
 
     @property
     def info(self) -> ModelInfo: ...
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether requests can still be submitted: not closed, and its worker process has not ended."""
 
     def tokenize(self, text: str, *, add_special: bool, parse_special: bool) -> list[int]:
         """Return the token ids of `text`; with `parse_special`, text like "<|im_end|>" becomes its control token."""
@@ -101,3 +127,13 @@ class Backend(Protocol):
 
     def close(self) -> None:
         """End all requests and give all memory back. Closing twice is harmless."""
+
+
+def check_tokens(tokens: Sequence[int], n_vocab: int) -> None:
+    """Check that ids are of a vocabulary of `n_vocab` tokens; llama.cpp ends the process over others.
+
+    Raises:
+        RequestError: one is not.
+    """
+    if tokens and not 0 <= min(tokens) <= max(tokens) < n_vocab:
+        raise RequestError(f"A token id lies outside 0 to {n_vocab - 1}.", hint="Use this model's tokenizer.")

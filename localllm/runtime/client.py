@@ -17,7 +17,7 @@ from localllm.engine.request import GenerationRequest
 from localllm.engine.stats import EngineStats
 from localllm.errors import EngineClosed, LocalLLMError, ModelLoadFailed, WorkerCrashed
 from localllm.hardware.types import LoadOptions
-from localllm.runtime.backend import ModelInfo, Sink, TextControls
+from localllm.runtime.backend import ModelInfo, Sink, TextControls, check_tokens
 from localllm.runtime.process import WorkerProcess
 from localllm.runtime.protocol import (
     Cancel,
@@ -84,6 +84,10 @@ class WorkerBackend:
         return self._info
 
     @property
+    def is_alive(self) -> bool:
+        return self._end is None and not self._closing
+
+    @property
     def pid(self) -> int:
         """The worker's process id."""
         return self._process.pid
@@ -93,6 +97,7 @@ class WorkerBackend:
 
     def detokenize(self, tokens: Sequence[int]) -> bytes:
         ids = tuple(tokens)
+        check_tokens(ids, self._info.n_vocab)
         return self._call(lambda call_id: Detokenize(call_id, ids)).data
 
     def stats(self) -> EngineStats:

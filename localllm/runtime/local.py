@@ -14,13 +14,14 @@ import msgspec
 
 from localllm.engine.engine import Engine
 from localllm.engine.events import Event
+from localllm.engine.matchers import TokenConstraint
 from localllm.engine.request import GenerationRequest
 from localllm.engine.stats import EngineStats
-from localllm.errors import EngineClosed, RequestError, UnsupportedModel
+from localllm.errors import EngineClosed, UnsupportedModel
 from localllm.gguf import AdapterShape, ModelShape, check_adapter, check_loadable, read_header
 from localllm.hardware import available_ram_bytes, plan_load
 from localllm.hardware.types import AdapterSpec, LoadOptions, LoadPlan
-from localllm.runtime.backend import AdapterInfo, ModelInfo, TextControls
+from localllm.runtime.backend import AdapterInfo, ModelInfo, TextControls, check_tokens
 
 if TYPE_CHECKING:
     from localllm.chat.grammar import GrammarCompiler
@@ -77,6 +78,10 @@ class LocalBackend:
         return self._info
 
     @property
+    def is_alive(self) -> bool:
+        return not self._closing and self._engine.is_running
+
+    @property
     def engine(self) -> Engine:
         """The engine itself, for measurements."""
         return self._engine
@@ -88,10 +93,7 @@ class LocalBackend:
     def detokenize(self, tokens: Sequence[int]) -> bytes:
         with self._in_use():
             vocab = self._model.vocab
-            if any(not 0 <= token < vocab.n_tokens for token in tokens):
-                raise RequestError(
-                    f"A token id lies outside 0 to {vocab.n_tokens - 1}.", hint="Use this model's tokenizer."
-                )
+            check_tokens(tokens, vocab.n_tokens)
             return b"".join(vocab.piece(token, special=True) for token in tokens)
 
     def submit(
@@ -105,11 +107,29 @@ class LocalBackend:
         from localllm.chat.stops import StopScanner
 
         with self._in_use():
-            constraint = None
-            if controls.grammar is not None:
-                constraint = self._compiler().compile(controls.grammar.kind, controls.grammar.text)
+            constraint = self._constraint(controls)
             stop = StopScanner(controls.stop) if controls.stop else None
             return self._engine.submit(request, sink, constraint=constraint, stop=stop, request_id=request_id)
+
+    def _constraint(self, controls: TextControls) -> TokenConstraint | None:
+        constraint: TokenConstraint | None = None
+        if controls.grammar is not None:
+            grammar = controls.grammar
+            constraint = self._compiler().compile(grammar.kind, grammar.text, preamble=grammar.preamble)
+        if controls.reasoning is not None:
+            from localllm.chat.reasoning import ReasoningBudget
+
+            limit, vocab = controls.reasoning, self._model.vocab
+            constraint = ReasoningBudget(
+                limit.n_tokens,
+                start=limit.start,
+                end=limit.end,
+                ending=limit.ending,
+                is_open=limit.is_open,
+                piece=lambda token: vocab.piece(token, special=True),
+                inner=constraint,
+            )
+        return constraint
 
     @contextlib.contextmanager
     def _in_use(self) -> Iterator[None]:
@@ -212,6 +232,7 @@ def _describe(model: Model, shape: ModelShape, plan: LoadPlan, engine: Engine, l
         eos_text=vocab.text(vocab.eos) if vocab.eos is not None else "",
         add_bos=vocab.add_bos,
         load_s=load_s,
+        memory_bytes=plan.estimate.total_bytes,
         plan_notes=plan.notes,
     )
 

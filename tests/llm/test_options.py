@@ -61,6 +61,7 @@ def test_every_sampling_field_is_an_option() -> None:
         ("lora", [{"id": 0}]),
         ("lora", [{"id": 0, "scale": 1, "name": "x"}]),
         ("lora", [{"id": -1, "scale": 1}]),
+        ("lora", [{"id": 2**31, "scale": 1}]),
         ("lora", [{"id": True, "scale": 1}]),
         ("lora", [{"id": 0.0, "scale": 1}]),
         ("lora", [{"id": 0, "scale": math.nan}]),

@@ -69,7 +69,7 @@ def test_detokenizes_what_it_tokenized(backend: Backend, text: str) -> None:
     assert backend.detokenize(tokens) == text.encode()
 
 
-@pytest.mark.parametrize("tokens", [[10**6], [1, -1], [2**31 - 1]])
+@pytest.mark.parametrize("tokens", [[10**6], [1, -1], [10**30]])
 def test_detokenizing_a_foreign_token_is_refused(backend: Backend, tokens: list[int]) -> None:
     with pytest.raises(RequestError, match="outside 0 to"):
         backend.detokenize(tokens)
