@@ -5,9 +5,12 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from localllm.engine.engine import Engine
 from localllm.engine.events import Event
@@ -15,14 +18,14 @@ from localllm.engine.matchers import TokenConstraint
 from localllm.engine.request import GenerationRequest
 from localllm.engine.stats import EngineStats
 from localllm.errors import EngineClosed, UnsupportedModel
-from localllm.gguf import ModelShape, check_loadable, read_header
+from localllm.gguf import AdapterShape, ModelShape, check_adapter, check_loadable, read_header
 from localllm.hardware import available_ram_bytes, plan_load
-from localllm.hardware.types import LoadOptions, LoadPlan
-from localllm.runtime.backend import ModelInfo, TextControls
+from localllm.hardware.types import AdapterSpec, LoadOptions, LoadPlan
+from localllm.runtime.backend import AdapterInfo, ModelInfo, TextControls, check_tokens
 
 if TYPE_CHECKING:
     from localllm.chat.grammar import GrammarCompiler
-    from localllm.llama import Model
+    from localllm.llama import LoraAdapter, Model
 
 
 class LocalBackend:
@@ -47,19 +50,28 @@ class LocalBackend:
         after_step: Callable[[], None] | None = None,
     ) -> None:
         started = time.perf_counter()
-        shape = check_loadable(read_header(path))
-        plan = _plan(shape, path, options)
+        header = read_header(path)
+        shape = check_loadable(header)
+        found = [check_adapter(read_header(spec.path), header, shape.n_layer) for spec in options.adapters]
+        plan = _plan(shape.with_adapters(adapter.weights for adapter in found), path, options)
+        plan = replace(plan, notes=(*plan.notes, *_adapter_notes(options.adapters, found)))
         self._model = _load_model(path, plan, on_progress)
+        self._adapters: list[LoraAdapter] = []
         try:
-            self._engine = Engine(self._model, plan, after_step=after_step)
+            self._load_adapters(options.adapters)
+            scales = (spec.scale for spec in options.adapters)
+            self._engine = Engine(
+                self._model, plan, adapters=zip(self._adapters, scales, strict=True), after_step=after_step
+            )
         except BaseException:
-            self._model.close()
+            self._free()
             raise
         self._grammars: GrammarCompiler | None = None
         self._idle = threading.Condition()
         self._n_calls = 0
         self._closing = False
-        self._info = _describe(self._model, shape, plan, self._engine, time.perf_counter() - started)
+        info = _describe(self._model, shape, plan, self._engine, time.perf_counter() - started)
+        self._info = msgspec.structs.replace(info, adapters=tuple(map(_describe_adapter, options.adapters)))
 
     @property
     def info(self) -> ModelInfo:
@@ -77,6 +89,12 @@ class LocalBackend:
     def tokenize(self, text: str, *, add_special: bool, parse_special: bool) -> list[int]:
         with self._in_use():
             return self._model.vocab.tokenize(text, add_special=add_special, parse_special=parse_special)
+
+    def detokenize(self, tokens: Sequence[int]) -> bytes:
+        with self._in_use():
+            vocab = self._model.vocab
+            check_tokens(tokens, vocab.n_tokens)
+            return b"".join(vocab.piece(token, special=True) for token in tokens)
 
     def submit(
         self,
@@ -148,7 +166,24 @@ class LocalBackend:
             self._idle.wait_for(lambda: self._n_calls == 0)
         self._engine.close()
         with self._idle:
-            self._model.close()
+            self._free()
+
+    def _load_adapters(self, specs: Sequence[AdapterSpec]) -> None:
+        from localllm.llama import LoraAdapter
+
+        for spec in specs:
+            self._adapters.append(LoraAdapter(self._model, spec.path))
+
+    def _free(self) -> None:
+        for adapter in self._adapters:
+            adapter.close()
+        self._model.close()
+
+
+def _adapter_notes(specs: Sequence[AdapterSpec], shapes: Sequence[AdapterShape]) -> Iterator[str]:
+    for spec, shape in zip(specs, shapes, strict=True):
+        if shape.n_ignored:
+            yield f"{spec.path.name} brings {shape.n_ignored} trained norms, which llama.cpp does not apply."
 
 
 def _plan(shape: ModelShape, path: Path, options: LoadOptions) -> LoadPlan:
@@ -200,3 +235,7 @@ def _describe(model: Model, shape: ModelShape, plan: LoadPlan, engine: Engine, l
         memory_bytes=plan.estimate.total_bytes,
         plan_notes=plan.notes,
     )
+
+
+def _describe_adapter(spec: AdapterSpec) -> AdapterInfo:
+    return AdapterInfo(path=str(spec.path), name=spec.path.stem, scale=spec.scale)
