@@ -55,6 +55,10 @@ class _BoundedProtocol(HttpToolsProtocol):
             limit = f"{self.limits.max_header_bytes:,} bytes are allowed"
             self._send_away(Refused(431, f"The headers are too large; {limit}.", code="headers_too_large"))
 
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._expect_headers()
+
     def on_headers_complete(self) -> None:
         self._has_headers = True
         self._forget("_header_deadline")

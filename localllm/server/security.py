@@ -179,7 +179,12 @@ class _BoundedBody:
     def _count(self, data: bytes) -> None:
         if self._n_bytes + len(data) > self._settings.max_body_bytes:
             raise _too_large(self._settings.max_body_bytes)
-        self._budget.take(len(data))
+        try:
+            self._budget.take(len(data))
+        except Overloaded:
+            # Others need not wait until this client has been told.
+            self.give_back()
+            raise
         self._n_bytes += len(data)
         self._n_values += data.count(b",") + data.count(b"[") + data.count(b"{")
         if self._n_values > self._settings.max_body_values:
