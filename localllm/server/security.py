@@ -43,7 +43,8 @@ class Gate:
             await self._app(scope, receive, send)
             return
         headers = Headers(scope=scope)
-        body = _BoundedBody(receive, self._settings, self._budget)
+        has_body = headers.get("content-length", "0") != "0" or "transfer-encoding" in headers
+        body = _BoundedBody(receive, self._settings, self._budget, is_complete=not has_body)
         answer = _Answer(send, None if "expect" in headers else body)
         try:
             self._check(scope, headers)
@@ -117,6 +118,8 @@ class _Answer:
         self.has_begun = False
 
     async def __call__(self, message: Message) -> None:
+        if message["type"] == "http.response.start" and self._body is not None and not self._body.is_complete:
+            message["headers"] = [*message.get("headers", ()), (b"connection", b"close")]
         self.has_begun = True
         is_last = message["type"] == "http.response.body" and not message.get("more_body", False)
         if is_last and self._body is not None and not self._body.is_complete:
@@ -142,14 +145,14 @@ class _BoundedBody:
     """A `receive` that ends with an error for a body that is too much: 413 too long, 400 too many values, 408 too late,
     503 where all bodies together are."""
 
-    def __init__(self, receive: Receive, settings: ServerSettings, budget: _Budget) -> None:
+    def __init__(self, receive: Receive, settings: ServerSettings, budget: _Budget, *, is_complete: bool) -> None:
         self._receive = receive
         self._settings = settings
         self._budget = budget
         self._n_bytes = 0
         self._n_values = 0
         self._until = time.monotonic() + settings.body_timeout_s
-        self.is_complete = False
+        self.is_complete = is_complete
 
     async def __call__(self) -> Message:
         if self.is_complete:

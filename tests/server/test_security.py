@@ -112,9 +112,8 @@ def test_only_paths_that_tell_nothing_are_open_without_a_key() -> None:
 
 def test_key_that_is_not_text_is_only_wrong() -> None:
     with LiveServer(key_digests=(key_digest("right"),)) as server, connect(server.port) as sock:
-        sock.sendall(
-            b"GET /v1/models HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer \xff\xfe\xc3\r\nconnection: close\r\n\r\n"
-        )
+        head = b"GET /v1/models HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n"
+        sock.sendall(head + b"authorization: Bearer \xff\xfe\xc3\r\n\r\n")
         assert read_all(sock).startswith(b"HTTP/1.1 401 ")
 
 
@@ -255,3 +254,16 @@ def test_half_sent_request_of_a_client_that_left_leaves_nothing(server: LiveServ
         sock.shutdown(socket.SHUT_RDWR)
         sock.close()
     assert client.get("/health").status_code == 200
+
+
+def test_connection_goes_on_after_an_answer_and_ends_after_a_refusal_in_the_middle_of_a_body(
+    server: LiveServer,
+) -> None:
+    with connect(server.port) as sock:
+        for _ in range(2):
+            sock.sendall(chat_bytes(model="nobody"))
+            assert b"connection: close" not in read_until(sock, b"model_not_found")
+            sock.sendall(b"GET /v1/models HTTP/1.1\r\nhost: localhost\r\n\r\n")
+            assert b"connection: close" not in read_until(sock, b'"object"')
+        sock.sendall(post_bytes("/v1/chat/completions", b"x" * (2 * MIB)))
+        assert b"connection: close" in read_all(sock)
