@@ -25,6 +25,7 @@ from localllm.server.errors import Problem, error_body, problem_of
 from localllm.server.manager import ModelManager
 from localllm.server.metrics import Metrics
 from localllm.server.routes import chat, models, operations, tokens
+from localllm.server.routes.documented import DocumentedAPI
 from localllm.server.security import Gate
 from localllm.server.services import Services
 from localllm.server.settings import ServerSettings
@@ -42,7 +43,7 @@ _CODES = {404: "not_found", 405: "method_not_allowed"}
 def create_app(settings: ServerSettings, manager: ModelManager) -> ASGIApp:
     """Return the whole server as an ASGI application. It closes `manager` when it shuts down."""
     admission = Admission(settings.max_requests)
-    app = FastAPI(
+    app = DocumentedAPI(
         title="localllm",
         version=__version__,
         description="Language models on this computer, for OpenAI's, Anthropic's, Ollama's and llama-server's clients.",

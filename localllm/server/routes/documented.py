@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from fastapi import FastAPI
 from pydantic import BaseModel
 
 
@@ -20,6 +21,20 @@ class ErrorBody(BaseModel):
     """An error of the OpenAI-compatible API."""
 
     error: ErrorDetail
+
+
+class DocumentedAPI(FastAPI):
+    """FastAPI whose document is true: what does not fit a schema is answered with 400, never with 422."""
+
+    def openapi(self) -> dict[str, Any]:
+        if self.openapi_schema is None:
+            document = super().openapi()
+            for operations in document["paths"].values():
+                for operation in operations.values():
+                    operation["responses"].pop("422", None)
+            for name in ("HTTPValidationError", "ValidationError"):
+                document.get("components", {}).get("schemas", {}).pop(name, None)
+        return super().openapi()
 
 
 _TEXTS = {
