@@ -13,7 +13,7 @@ from localllm.engine.events import Event
 from localllm.engine.stats import EngineStats
 from localllm.errors import RequestError
 from localllm.hardware.types import LoadOptions
-from localllm.llm.events import ChatEvent, Done
+from localllm.llm.events import ChatEvent, Done, Progress
 from localllm.llm.options import GenerateOptions, GenerationSpec, parse_options, parse_text_options
 from localllm.llm.prompt import Prompt, Prompter
 from localllm.llm.stream import Generation
@@ -46,6 +46,11 @@ class LLM:
     def info(self) -> ModelInfo:
         """What was loaded, and how."""
         return self._backend.info
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether it can still answer: not closed, and its worker process has not ended."""
+        return self._backend.is_alive
 
     def chat(self, messages: Messages, **options: Unpack[GenerateOptions]) -> Generator[ChatEvent, None, None]:
         """Answer a conversation. Leaving the iterator early cancels the request.
@@ -83,14 +88,22 @@ class LLM:
         return next(event for event in self.chat(messages, **options) if isinstance(event, Done))
 
     def achat(self, messages: Messages, **options: Unpack[GenerateOptions]) -> AsyncGenerator[ChatEvent, None]:
-        """`chat` for asyncio; nothing in it blocks the loop. Cancelling the task cancels the request."""
-        spec = parse_options(options)
-        return self._astream(lambda: self._prompter.of_chat(messages, spec), spec)
+        """`chat` for asyncio; nothing in it blocks the loop. Cancelling the task cancels the request.
 
-    def agenerate(self, prompt_text: str, **options: Unpack[GenerateOptions]) -> AsyncGenerator[ChatEvent, None]:
-        """`generate` for asyncio."""
+        The first event is a Progress of nothing read, as soon as the request was accepted.
+        """
+        spec = parse_options(options)
+        return self._astream(lambda: [self._prompter.of_chat(messages, spec)], spec)
+
+    def agenerate(
+        self, *prompts: str | Sequence[int], **options: Unpack[GenerateOptions]
+    ) -> AsyncGenerator[ChatEvent, None]:
+        """`generate` for asyncio, of one prompt or several at once, each a text or token ids.
+
+        Completion i of prompt p has the index p * n + i.
+        """
         spec = parse_text_options(options)
-        return self._astream(lambda: self._prompter.of_text(prompt_text, spec), spec)
+        return self._astream(lambda: [self._prompter.of_text(prompt, spec) for prompt in prompts], spec)
 
     def count_chat(self, messages: Messages, **options: Unpack[GenerateOptions]) -> int:
         """Return how many tokens the prompt of a conversation has, its tools and the template's own text included.
@@ -120,7 +133,7 @@ class LLM:
 
     def _stream(self, prompt: Prompt, spec: GenerationSpec) -> Generator[ChatEvent, None, None]:
         queue: SimpleQueue[tuple[int, Event]] = SimpleQueue()
-        run = Generation(self._backend, prompt, spec, lambda i, event: queue.put((i, event)))
+        run = Generation(self._backend, [prompt], spec, lambda i, event: queue.put((i, event)))
         try:
             run.start()
             while not run.is_finished:
@@ -132,7 +145,9 @@ class LLM:
         finally:
             run.cancel()
 
-    async def _astream(self, make: Callable[[], Prompt], spec: GenerationSpec) -> AsyncGenerator[ChatEvent, None]:
+    async def _astream(
+        self, make: Callable[[], Sequence[Prompt]], spec: GenerationSpec
+    ) -> AsyncGenerator[ChatEvent, None]:
         queue: asyncio.Queue[tuple[int, Event]] = asyncio.Queue()
         loop = asyncio.get_running_loop()
 
@@ -141,10 +156,11 @@ class LLM:
             with suppress(RuntimeError):
                 loop.call_soon_threadsafe(queue.put_nowait, (index, event))
 
-        prompt = await asyncio.to_thread(make)
-        run = Generation(self._backend, prompt, spec, deliver)
+        run = Generation(self._backend, await asyncio.to_thread(make), spec, deliver)
         try:
             await asyncio.to_thread(run.start)
+            for index, n_prompt in enumerate(run.prompt_lengths):
+                yield Progress(0, n_prompt, 0, index)
             while not run.is_finished:
                 index, event = await queue.get()
                 for chat_event in run.accept(index, event):

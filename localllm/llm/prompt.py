@@ -57,15 +57,18 @@ class Prompter:
         self._known: tuple[ChatTemplate, Format] | None = None
         self._marker_ids: dict[str, int | None] = {}
 
-    def of_text(self, text: str, spec: GenerationSpec) -> Prompt:
-        """Return the prompt of a text that is continued.
+    def of_text(self, text: str | Sequence[int], spec: GenerationSpec) -> Prompt:
+        """Return the prompt of a text, or of token ids, that is continued.
 
         Raises:
-            RequestError: it is no text, or empty.
+            RequestError: it is neither, or empty.
         """
-        if not isinstance(text, str):
-            raise RequestError(f"The prompt must be a string, not {type(text).__name__}.")
-        return Prompt(self._tokens(text, add_special=True), spec.controls)
+        if isinstance(text, str):
+            return Prompt(self._tokens(text, add_special=True), spec.controls)
+        tokens = list(text) if isinstance(text, list | tuple) else None
+        if not tokens or not all(type(token) is int for token in tokens):
+            raise RequestError(f"The prompt must be a string or token ids, not {type(text).__name__}.")
+        return Prompt(tokens, spec.controls)
 
     def of_chat(self, messages: str | Sequence[Mapping[str, Any]], spec: GenerationSpec) -> Prompt:
         """Return the prompt of a conversation.

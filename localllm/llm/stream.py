@@ -131,19 +131,28 @@ class Completion:
 class Generation:
     """The requests behind one call. `start` and `cancel` may meet on different threads; the rest is one thread's."""
 
-    def __init__(self, backend: Backend, prompt: Prompt, spec: GenerationSpec, deliver: Deliver) -> None:
+    def __init__(self, backend: Backend, prompts: Sequence[Prompt], spec: GenerationSpec, deliver: Deliver) -> None:
         self._backend = backend
-        self._requests = spec.requests(prompt.tokens, prompt.visible_tokens)
-        self._controls = prompt.controls
+        self._requests = [
+            (request, prompt.controls)
+            for prompt in prompts
+            for request in spec.requests(prompt.tokens, prompt.visible_tokens)
+        ]
         self._deliver = deliver
         self._completions = [
-            Completion(index, prompt.controls.stop, prompt.parser(), prompt.new_call_id)
-            for index in range(len(self._requests))
+            Completion(p * spec.n + i, prompt.controls.stop, prompt.parser(), prompt.new_call_id)
+            for p, prompt in enumerate(prompts)
+            for i in range(spec.n)
         ]
         self._lock = threading.Lock()
         self._running: dict[int, int] = {}
         self._ended: set[int] = set()
         self._cancelled = False
+
+    @property
+    def prompt_lengths(self) -> list[int]:
+        """Tokens in the prompt of each completion."""
+        return [len(request.prompt) for request, _ in self._requests]
 
     @property
     def is_finished(self) -> bool:
@@ -156,8 +165,8 @@ class Generation:
         Raises:
             LocalLLMError: the backend refused one; those before it still run, so call `cancel`.
         """
-        for index, request in enumerate(self._requests):
-            request_id = self._backend.submit(request, self._controls, partial(self._deliver, index))
+        for index, (request, controls) in enumerate(self._requests):
+            request_id = self._backend.submit(request, controls, partial(self._deliver, index))
             with self._lock:
                 self._running[index] = request_id
                 too_late = self._cancelled

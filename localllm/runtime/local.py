@@ -66,6 +66,10 @@ class LocalBackend:
         return self._info
 
     @property
+    def is_alive(self) -> bool:
+        return not self._closing and self._engine.is_running
+
+    @property
     def engine(self) -> Engine:
         """The engine itself, for measurements."""
         return self._engine
@@ -193,5 +197,6 @@ def _describe(model: Model, shape: ModelShape, plan: LoadPlan, engine: Engine, l
         eos_text=vocab.text(vocab.eos) if vocab.eos is not None else "",
         add_bos=vocab.add_bos,
         load_s=load_s,
+        memory_bytes=plan.estimate.total_bytes,
         plan_notes=plan.notes,
     )
