@@ -202,7 +202,7 @@ class _Rendering:
             return ""
         if text.rstrip().endswith(tags.start):
             return self._style.thinking_end()
-        return "" if self._template.mentions("enable_thinking") else self._style.empty_thinking()
+        return "" if self._style.has_switch(self._template.source) else self._style.empty_thinking()
 
 
 def _thinking_state(text: str, style: Format, chat: ChatSpec) -> Thinking:

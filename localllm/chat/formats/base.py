@@ -74,6 +74,10 @@ class Format(ABC):
         """Return what templates are told of thinking; most know one of these names."""
         return {} if thinking is None else {"enable_thinking": thinking, "thinking": thinking}
 
+    def has_switch(self, template: str) -> bool:
+        """Whether a template heeds what it is told of thinking."""
+        return "thinking" in template
+
     def thinking_end(self) -> str:
         """Return the text that a model is made to say, or a prompt to have, at the end of the reasoning."""
         return "" if self.tags is None else f"\n{self.tags.end}\n\n"

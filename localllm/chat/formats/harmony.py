@@ -142,6 +142,10 @@ class Harmony(Format):
     def template_kwargs(self, thinking: bool | None) -> dict[str, Any]:
         return {"reasoning_effort": "low"} if thinking is False else {}
 
+    def has_switch(self, template: str) -> bool:
+        # It knows more and less, but not none.
+        return False
+
     def thinking_end(self) -> str:
         return f"{_END}{_START}assistant"
 
