@@ -40,7 +40,8 @@ class GenerateOptions(TypedDict, total=False):
     """Functions that the model may call, in OpenAI's shape."""
     tool_choice: str | Mapping[str, Any] | None
     """"none", "auto", "required", or {"type": "function", "function": {"name": ...}}."""
-    parallel_tool_calls: bool
+    parallel_tool_calls: bool | None
+    """Whether more calls than one are allowed; None is True."""
     thinking: bool | None
     """Whether the model thinks before it answers; None is the template's default."""
     reasoning_budget: int | None

@@ -82,6 +82,17 @@ def test_every_prompt_names_the_tools_once_and_shows_calls_and_results(path: Pat
     assert "Oslo" in prompt and "snow" in prompt
 
 
+@pytest.mark.parametrize("file", ["gemma", "smollm2"])
+def test_templates_without_tools_show_them_and_what_came_of_them_as_text(file: str) -> None:
+    source = (SHARED / f"{file}.jinja").read_text()
+    backend = ScriptedBackend("ok", chat_template=source, bos_text="<s>", eos_text="</s>", n_ctx=10**6)
+    result = {"role": "tool", "tool_call_id": "abcdefghi", "content": "snow"}
+    LLM(backend).ask([*_messages(OSLO), result, {"role": "user", "content": "And?"}], tools=TOOLS)
+    prompt = backend.calls[0].prompt_text
+    assert prompt.index("write_note") < prompt.index("Go.") < prompt.index("Oslo") < prompt.index("snow")
+    assert prompt.index("snow") < prompt.index("And?")
+
+
 @pytest.mark.parametrize(
     ("file", "thinking", "ending"),
     [
