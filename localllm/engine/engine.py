@@ -29,6 +29,7 @@ from localllm.engine.runner import Runner
 from localllm.engine.scheduler import Scheduler, StepPlan
 from localllm.engine.sequence import Sequence
 from localllm.engine.stats import EngineStats, Totals
+from localllm.engine.visits import Visitor
 from localllm.errors import DecodeFailed, EngineClosed, LocalLLMError
 from localllm.hardware import available_ram_bytes
 from localllm.hardware.types import LoadPlan, n_sequence_ids
@@ -45,7 +46,11 @@ class _Close(NamedTuple):
     pass
 
 
-Command = Sequence | _Cancel | _Close
+class _Wake(NamedTuple):
+    pass
+
+
+Command = Sequence | _Cancel | _Close | _Wake
 
 
 class Engine:
@@ -56,6 +61,7 @@ class Engine:
         plan: how large a context, how many slots.
         max_host_cache_bytes: RAM for prefixes that left the cache.
         after_step: called on the engine's thread after each step's events.
+        visitor: other work for this thread, done between steps; closed with the engine.
     """
 
     def __init__(
@@ -65,7 +71,9 @@ class Engine:
         *,
         max_host_cache_bytes: int = 1 << 30,
         after_step: Callable[[], None] | None = None,
+        visitor: Visitor | None = None,
     ) -> None:
+        self._visitor = visitor
         self._vocab = model.vocab
         self._model = model
         self._after_step = after_step
@@ -145,6 +153,10 @@ class Engine:
         self._commands.put(_Cancel(request_id))
         self._runner.abort(request_id)
 
+    def wake(self) -> None:
+        """Say that the visitor may have work now."""
+        self._commands.put(_Wake())
+
     def stats(self) -> EngineStats:
         """Return a snapshot; counts taken while a step runs may be a step apart."""
         totals, pool, scheduler = self._totals, self._pool, self._scheduler
@@ -189,8 +201,8 @@ class Engine:
     def _run(self) -> None:
         try:
             while not self._closed.is_set():
-                self._take_commands(block=not self._scheduler.has_work)
-                if self._scheduler.has_work and not self._closed.is_set():
+                self._take_commands(block=not self._has_work)
+                if self._has_work and not self._closed.is_set():
                     self._step_and_flush()
                 elif self._after_step is not None:
                     self._after_step()
@@ -205,6 +217,8 @@ class Engine:
             self._closed.set()
         self._take_commands(block=False)
         self._end_all("cancelled")
+        if self._visitor is not None:
+            self._visitor.close()
         if self._after_step is not None:
             self._after_step()
         self._context.close()
@@ -224,7 +238,7 @@ class Engine:
                 sequence = self._scheduler.find(command.request_id)
                 if sequence is not None:
                     self._finish(sequence, "cancelled")
-            else:
+            elif isinstance(command, _Close):
                 return
 
     def _step(self) -> None:
@@ -318,8 +332,15 @@ class Engine:
         self._turns.run(self._step_and_flush)
         return self._turns.left_s(self._scheduler.n_streams)
 
+    @property
+    def _has_work(self) -> bool:
+        return self._scheduler.has_work or (self._visitor is not None and self._visitor.has_work)
+
     def _step_and_flush(self) -> None:
-        self._step()
+        if self._scheduler.has_work:
+            self._step()
+        if self._visitor is not None and self._visitor.has_work:
+            self._visitor.visit(self._cost.visit_s(self._scheduler.n_streams))
         if self._after_step is not None:
             self._after_step()
 

@@ -43,6 +43,20 @@ class Vocab:
         return bool(self._lib.llama_vocab_get_add_bos(self.handle))
 
     @property
+    def add_eos(self) -> bool:
+        """Whether the model expects its end-of-text token last."""
+        return bool(self._lib.llama_vocab_get_add_eos(self.handle))
+
+    @property
+    def add_sep(self) -> bool:
+        """Whether the model expects its separator between the two texts of a pair."""
+        return bool(self._lib.llama_vocab_get_add_sep(self.handle))
+
+    @property
+    def sep(self) -> int | None:
+        return self._special("sep")
+
+    @property
     def bos(self) -> int | None:
         return self._special("bos")
 

@@ -10,6 +10,7 @@ import msgspec
 from localllm.engine.events import Event
 from localllm.engine.request import GenerationRequest
 from localllm.engine.stats import EngineStats
+from localllm.engine.vectors import VectorsSink
 
 Sink = Callable[[Event], None]
 """Called with every event of a request, in order, on a thread of the backend's. It may cancel; it must not block, nor
@@ -55,8 +56,28 @@ class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
     eos_text: str
     add_bos: bool
     load_s: float
+    n_embd: int
+    """Width of an embedding."""
+    capabilities: tuple[str, ...]
+    """What it can be asked for, of "completion", "chat", "embedding" and "rerank"."""
     plan_notes: tuple[str, ...] = ()
     """What the planner reduced and why."""
+
+
+class EmbedRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """Texts, or their token ids, of which each shall become a vector."""
+
+    inputs: tuple[str | tuple[int, ...], ...]
+    """A text gets the special tokens that the model expects around it; what looks like one in it is text."""
+    pooling: str | None = None
+    """"mean", "cls" or "last"; None is the model's own way; the mean, where it has none."""
+
+
+class RankRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """A question, and documents that may answer it."""
+
+    query: str
+    documents: tuple[str, ...]
 
 
 class Backend(Protocol):
@@ -74,6 +95,23 @@ class Backend(Protocol):
         Raises:
             RequestError: the request cannot be done (too long, bad grammar, bad values).
             EngineClosed, WorkerCrashed: there is no engine to do it.
+        """
+
+    def embed(self, request: EmbedRequest, sink: VectorsSink) -> int:
+        """Queue texts and return the request's id. It ends in exactly one VectorsEvent, of a vector for each text.
+
+        Raises:
+            ContextLengthExceeded: a text is too long.
+            RequestError: the model does not embed, or an input is empty or not the model's.
+            EngineClosed, WorkerCrashed: there is nobody to do it.
+        """
+
+    def rank(self, request: RankRequest, sink: VectorsSink) -> int:
+        """Queue documents and return the request's id. It ends in exactly one VectorsEvent, of a score for each.
+
+        Raises:
+            RequestError: as `embed`; also for a model that does not rank.
+            EngineClosed, WorkerCrashed: there is nobody to do it.
         """
 
     def cancel(self, request_id: int) -> None:
