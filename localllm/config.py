@@ -23,7 +23,10 @@ from localllm.errors import RequestError
 
 VARIABLE_PREFIX = "LOCALLLM_"
 
-OTHER_VARIABLES = frozenset({paths.HOME_VARIABLE, "LOCALLLM_DEBUG"})
+API_KEY_VARIABLE = "LOCALLLM_API_KEY"
+"""The key that clients of the server must have."""
+
+OTHER_VARIABLES = frozenset({paths.HOME_VARIABLE, "LOCALLLM_DEBUG", API_KEY_VARIABLE})
 """Variables with our prefix that are not settings; LOCALLLM_TEST_… are the tests' own."""
 
 KV_TYPE_NAMES = ("f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl")

@@ -20,6 +20,7 @@ class Verb(NamedTuple):
 VERBS = {
     "run": Verb("localllm.cli.run:command", "Answer one prompt."),
     "chat": Verb("localllm.cli.chat:command", "Talk to a model in the terminal."),
+    "serve": Verb("localllm.cli.serve:command", "Serve models over HTTP, for OpenAI's clients and others."),
     "show": Verb("localllm.cli.show:command", "Show what a GGUF file holds."),
 }
 

@@ -30,6 +30,17 @@ _METAVARS = {
 Verb = TypeVar("Verb", bound=Callable[..., None])
 
 
+_LOADING = ("n_ctx", "threads", "gpu_layers", "kv_type")
+
+
+def load_options(command: Verb) -> Verb:
+    """Add the flags of loading alone; they arrive as text in keyword arguments named like the settings."""
+    for name in reversed(_LOADING):
+        option = click.option(f"--{name.replace('_', '-')}", name, metavar=_METAVARS[name], help=Settings.help(name))
+        command = option(command)
+    return command
+
+
 def shared_options(command: Verb) -> Verb:
     """Add the flags of loading and sampling; they arrive as text in keyword arguments named like the settings."""
     schema = click.option(

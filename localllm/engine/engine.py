@@ -183,6 +183,11 @@ class Engine:
             busy_s=totals.busy_s,
         )
 
+    @property
+    def is_running(self) -> bool:
+        """Whether it takes requests: neither closed nor failed."""
+        return not self._closed.is_set()
+
     def clear_cache(self) -> None:
         """Forget all kept prefixes at the next step; meant for measurements."""
         self._totals.clear_cache_requested = True

@@ -46,6 +46,11 @@ class VisitorThread:
         self._thread = threading.Thread(target=self._run, name="localllm-visitor", daemon=True)
         self._thread.start()
 
+    @property
+    def is_running(self) -> bool:
+        """Whether it takes work: neither closed nor failed."""
+        return not self._closed.is_set()
+
     def wake(self) -> None:
         """Say that the visitor may have work now. Any thread may call it."""
         self._awake.set()
@@ -68,5 +73,6 @@ class VisitorThread:
         except BaseException:
             log.exception("the visitor failed")
         finally:
+            self._closed.set()
             self._visitor.close()
             self._after_step()

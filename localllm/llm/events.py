@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import msgspec
 
+from localllm.chat.messages import ToolCall
 from localllm.engine.events import FinishReason, StopCause, Timings, TokenLogprob, Usage
 
 
@@ -24,6 +27,27 @@ class TextDelta(msgspec.Struct, frozen=True):
     """The tokens that the text is made of; empty unless `logprobs` was asked for."""
 
 
+class ReasoningDelta(msgspec.Struct, frozen=True):
+    """More of what the model thinks before it answers."""
+
+    text: str
+    index: int = 0
+    logprobs: tuple[TokenChoice, ...] = ()
+
+
+class ToolCallDelta(msgspec.Struct, frozen=True):
+    """More of a call that the model makes. The first delta of a call has its id and its name, the later ones None."""
+
+    call_index: int
+    """Which of the calls of this completion, from 0."""
+    id: str | None
+    name: str | None
+    arguments: str
+    """The next piece of the arguments' JSON text."""
+    index: int = 0
+    logprobs: tuple[TokenChoice, ...] = ()
+
+
 class Progress(msgspec.Struct, frozen=True):
     """How much of the prompt has been read, in tokens."""
 
@@ -40,12 +64,15 @@ class Done(msgspec.Struct, frozen=True, kw_only=True):
 
     text: str
     """All of its text."""
-    finish_reason: FinishReason
+    finish_reason: FinishReason | Literal["tool_calls"]
     usage: Usage
     timings: Timings
     index: int = 0
     cause: StopCause = ""
     """What ended it, more precisely than the reason."""
+    reasoning: str = ""
+    """All that the model thought."""
+    tool_calls: tuple[ToolCall, ...] = ()
 
 
-ChatEvent = TextDelta | Progress | Done
+ChatEvent = TextDelta | ReasoningDelta | ToolCallDelta | Progress | Done

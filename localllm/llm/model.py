@@ -13,7 +13,7 @@ from localllm.engine.events import Event
 from localllm.engine.stats import EngineStats
 from localllm.errors import RequestError
 from localllm.hardware.types import LoadOptions
-from localllm.llm.events import ChatEvent, Done
+from localllm.llm.events import ChatEvent, Done, Progress
 from localllm.llm.options import GenerateOptions, GenerationSpec, parse_options
 from localllm.llm.stream import Generation
 from localllm.runtime.backend import Backend, ModelInfo
@@ -21,6 +21,7 @@ from localllm.runtime.backend import Backend, ModelInfo
 if TYPE_CHECKING:
     from localllm.chat.messages import Message
     from localllm.chat.template import ChatTemplate
+    from localllm.llm.embedding import EmbeddingResult, Inputs, RerankResult
 
 Messages = str | Sequence[Mapping[str, Any]]
 """A conversation: dicts of `role` and `content`, or a string that stands for one user message."""
@@ -49,6 +50,11 @@ class LLM:
     def info(self) -> ModelInfo:
         """What was loaded, and how."""
         return self._backend.info
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether it can still answer: not closed, and its worker process has not ended."""
+        return self._backend.is_alive
 
     def chat(self, messages: Messages, **options: Unpack[GenerateOptions]) -> Generator[ChatEvent, None, None]:
         """Answer a conversation. Leaving the iterator early cancels the request.
@@ -85,14 +91,74 @@ class LLM:
         return next(event for event in self.chat(messages, **options) if isinstance(event, Done))
 
     def achat(self, messages: Messages, **options: Unpack[GenerateOptions]) -> AsyncGenerator[ChatEvent, None]:
-        """`chat` for asyncio; nothing in it blocks the loop. Cancelling the task cancels the request."""
-        spec = parse_options(options)
-        return self._astream(lambda: self._chat_prompt(messages), spec)
+        """`chat` for asyncio; nothing in it blocks the loop. Cancelling the task cancels the request.
 
-    def agenerate(self, prompt_text: str, **options: Unpack[GenerateOptions]) -> AsyncGenerator[ChatEvent, None]:
-        """`generate` for asyncio."""
+        The first event is a Progress of nothing read, as soon as the request was accepted.
+        """
         spec = parse_options(options)
-        return self._astream(lambda: self._text_prompt(prompt_text), spec)
+        return self._astream(lambda: [self._chat_prompt(messages)], spec)
+
+    def agenerate(
+        self, *prompts: str | Sequence[int], **options: Unpack[GenerateOptions]
+    ) -> AsyncGenerator[ChatEvent, None]:
+        """`generate` for asyncio, of one prompt or several at once, each a text or token ids.
+
+        Completion i of a prompt p has the index p * n + i.
+        """
+        spec = parse_options(options)
+        return self._astream(lambda: [self._text_prompt(prompt) for prompt in prompts], spec)
+
+    def embed(
+        self, inputs: Inputs, *, dimensions: int | None = None, normalize: bool = True, pooling: str | None = None
+    ) -> EmbeddingResult:
+        """Return a vector for each text; texts of like meaning get vectors of like direction.
+
+        Any model can, by the mean of its last layer; one that was trained for it does much better.
+
+        Args:
+            inputs: texts, or token ids as they are; a string is one text.
+            dimensions: only the first so many numbers, for models that were trained for it (Matryoshka).
+            normalize: bring each vector to length 1.
+            pooling: "mean", "cls" or "last"; None is the model's own.
+
+        Raises:
+            RequestError: the model does not embed, or an input is empty; ContextLengthExceeded where one is too long.
+            EngineError: the engine failed.
+        """
+        from localllm.llm import embedding
+
+        embedding.check_dimensions(dimensions, self.info.n_embd)
+        call = embedding.VectorCall(self._backend, embedding.embed_request(inputs, pooling))
+        return embedding.embedding_result(call.wait(), dimensions, normalize)
+
+    async def aembed(
+        self, inputs: Inputs, *, dimensions: int | None = None, normalize: bool = True, pooling: str | None = None
+    ) -> EmbeddingResult:
+        """`embed` for asyncio; nothing in it blocks the loop. Cancelling the task cancels the request."""
+        from localllm.llm import embedding
+
+        embedding.check_dimensions(dimensions, self.info.n_embd)
+        call = embedding.VectorCall(self._backend, embedding.embed_request(inputs, pooling))
+        return embedding.embedding_result(await call.wait_async(), dimensions, normalize)
+
+    def rerank(self, query: str, documents: Sequence[str]) -> RerankResult:
+        """Return a score for each document: how well it answers the query.
+
+        Raises:
+            RequestError: the model is no reranker, or a text is empty; ContextLengthExceeded where one is too long.
+            EngineError: the engine failed.
+        """
+        from localllm.llm import embedding
+
+        call = embedding.VectorCall(self._backend, embedding.rank_request(query, documents))
+        return embedding.rerank_result(call.wait())
+
+    async def arerank(self, query: str, documents: Sequence[str]) -> RerankResult:
+        """`rerank` for asyncio; cancelling the task cancels the request."""
+        from localllm.llm import embedding
+
+        call = embedding.VectorCall(self._backend, embedding.rank_request(query, documents))
+        return embedding.rerank_result(await call.wait_async())
 
     def tokenize(self, text: str, *, add_special: bool = False, parse_special: bool = True) -> list[int]:
         """Return the token ids of `text`.
@@ -112,10 +178,13 @@ class LLM:
         """End all requests and give all memory back. Closing twice is harmless."""
         self._backend.close()
 
-    def _text_prompt(self, text: str) -> list[int]:
-        if not isinstance(text, str):
-            raise RequestError(f"The prompt must be a string, not {type(text).__name__}.")
-        return _at_least_one(self.tokenize(text, add_special=True))
+    def _text_prompt(self, prompt: str | Sequence[int]) -> list[int]:
+        if isinstance(prompt, str):
+            return _at_least_one(self.tokenize(prompt, add_special=True))
+        tokens = list(prompt) if isinstance(prompt, list | tuple) else None
+        if tokens is None or not all(type(token) is int for token in tokens):
+            raise RequestError(f"The prompt must be a string or token ids, not {type(prompt).__name__}.")
+        return _at_least_one(tokens)
 
     def _chat_prompt(self, messages: Messages) -> list[int]:
         from localllm.chat.messages import parse_messages
@@ -149,7 +218,7 @@ class LLM:
             run.cancel()
 
     async def _astream(
-        self, tokenize: Callable[[], Sequence[int]], spec: GenerationSpec
+        self, tokenize: Callable[[], Sequence[Sequence[int]]], spec: GenerationSpec
     ) -> AsyncGenerator[ChatEvent, None]:
         queue: asyncio.Queue[tuple[int, Event]] = asyncio.Queue()
         loop = asyncio.get_running_loop()
@@ -159,10 +228,13 @@ class LLM:
             with suppress(RuntimeError):
                 loop.call_soon_threadsafe(queue.put_nowait, (index, event))
 
-        prompt = await asyncio.to_thread(tokenize)
-        run = Generation(self._backend, spec.requests(prompt), spec.controls, deliver)
+        prompts = await asyncio.to_thread(tokenize)
+        requests = [request for prompt in prompts for request in spec.requests(prompt)]
+        run = Generation(self._backend, requests, spec.controls, deliver)
         try:
             await asyncio.to_thread(run.start)
+            for index, request in enumerate(requests):
+                yield Progress(0, len(request.prompt), 0, index)
             while not run.is_finished:
                 index, event = await queue.get()
                 for chat_event in run.accept(index, event):

@@ -56,10 +56,12 @@ class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
     eos_text: str
     add_bos: bool
     load_s: float
-    n_embd: int
-    """Width of an embedding."""
-    capabilities: tuple[str, ...]
+    capabilities: tuple[str, ...] = ("completion", "chat")
     """What it can be asked for, of "completion", "chat", "embedding" and "rerank"."""
+    memory_bytes: int = 0
+    """Planned for weights, KV and compute, all devices together."""
+    n_embd: int = 0
+    """Width of an embedding."""
     plan_notes: tuple[str, ...] = ()
     """What the planner reduced and why."""
 
@@ -85,6 +87,10 @@ class Backend(Protocol):
 
     @property
     def info(self) -> ModelInfo: ...
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether requests can still be submitted: not closed, and its worker process has not ended."""
 
     def tokenize(self, text: str, *, add_special: bool, parse_special: bool) -> list[int]:
         """Return the token ids of `text`; with `parse_special`, text like "<|im_end|>" becomes its control token."""

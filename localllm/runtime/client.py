@@ -84,6 +84,10 @@ class WorkerBackend:
         return self._info
 
     @property
+    def is_alive(self) -> bool:
+        return self._end is None and not self._closing
+
+    @property
     def pid(self) -> int:
         """The worker's process id."""
         return self._process.pid

@@ -102,12 +102,17 @@ class LocalBackend:
             load_s=load_s,
             n_embd=model.n_embd_out,
             capabilities=texts.capabilities(shape),
+            memory_bytes=plan.estimate.total_bytes,
             plan_notes=plan.notes,
         )
 
     @property
     def info(self) -> ModelInfo:
         return self._info
+
+    @property
+    def is_alive(self) -> bool:
+        return not self._closing and self._thread.is_running
 
     @property
     def engine(self) -> Engine:
@@ -231,5 +236,11 @@ def _load_model(path: Path, plan: LoadPlan, on_progress: Callable[[float], None]
         raise UnsupportedModel(
             f"{path.name} has an encoder and a decoder, makes text by diffusion, or has no tokenizer.",
             hint="Choose a chat, completion, embedding or reranking model.",
+        )
+    if model.vocab.misses_specials:
+        model.close()
+        raise UnsupportedModel(
+            f"{path.name} puts special tokens around a text that its vocabulary does not have.",
+            hint="Download or convert the model again.",
         )
     return model

@@ -1,0 +1,192 @@
+"""`localllm serve`: the HTTP server."""
+
+from __future__ import annotations
+
+import os
+import re
+import webbrowser
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from localllm.cli.options import load_options
+from localllm.config import API_KEY_VARIABLE, Settings, load_settings
+from localllm.errors import RequestError
+from localllm.hardware.types import LoadOptions
+
+if TYPE_CHECKING:
+    from localllm.llm import LLM
+    from localllm.server.manager import ModelEntry
+    from localllm.server.settings import ServerSettings
+
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)i?b?", re.IGNORECASE)
+_UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
+
+
+@click.command("serve", short_help="Serve models over HTTP, for OpenAI's clients and others.")
+@click.argument("models", nargs=-1, metavar="[MODEL|NAME=MODEL]...")
+@click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
+@click.option("--port", default=8080, show_default=True, type=click.IntRange(0, 65535), help="0 takes any free port.")
+@click.option("--slots", default=4, show_default=True, type=click.IntRange(1, 240), help="Answers at once, each model.")
+@load_options
+@click.option("--alias", "aliases", multiple=True, metavar="ALIAS=NAME", help="One more name for a model.")
+@click.option("--pin", "pinned", multiple=True, metavar="NAME", help="Never unload this model.")
+@click.option("--preload", is_flag=True, help="Load the first model before the first request.")
+@click.option("--max-memory", metavar="SIZE", help="Memory for all loaded models together, such as 12GB.")
+@click.option("--idle-timeout", metavar="SECONDS", type=click.FloatRange(1), help="Unload what is idle for so long.")
+@click.option("--api-key-file", type=click.Path(path_type=Path), help=f"A key a line; or set {API_KEY_VARIABLE}.")
+@click.option("--allow-open", is_flag=True, help="Serve other machines without a key.")
+@click.option(
+    "--allow-host", "hosts", multiple=True, metavar="NAME", help="A name that clients may call the server by."
+)
+@click.option("--cors-origin", "origins", multiple=True, metavar="ORIGIN", help="A web page that may use the API.")
+@click.option("--max-body", default="32MB", show_default=True, metavar="SIZE", help="The largest request.")
+@click.option("--max-requests", default=256, show_default=True, type=click.IntRange(1), help="Beyond: 503.")
+@click.option("--tls-cert", type=click.Path(path_type=Path), help="Serve HTTPS with this certificate (PEM).")
+@click.option("--tls-key", type=click.Path(path_type=Path), help="... and its key.")
+@click.option("--no-admin", is_flag=True, help="Clients may not load, unload or pin models.")
+@click.option("--log-format", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@click.option("--log-level", metavar="LEVEL", default="info", show_default=True, help=Settings.help("log_level"))
+@click.option("--open", "open_page", is_flag=True, help="Open the built-in page in a browser.")
+def command(
+    models: tuple[str, ...],
+    host: str,
+    port: int,
+    slots: int,
+    aliases: tuple[str, ...],
+    pinned: tuple[str, ...],
+    preload: bool,
+    max_memory: str | None,
+    idle_timeout: float | None,
+    api_key_file: Path | None,
+    allow_open: bool,
+    hosts: tuple[str, ...],
+    origins: tuple[str, ...],
+    max_body: str,
+    max_requests: int,
+    tls_cert: Path | None,
+    tls_key: Path | None,
+    no_admin: bool,
+    log_format: str,
+    log_level: str,
+    open_page: bool,
+    **flags: str | None,
+) -> None:
+    """Serve models over HTTP. Without MODEL, the default model.
+
+    Models are loaded when they are first asked for, each in a process of its own.
+
+    \b
+    localllm serve
+    localllm serve smollm2 coder=qwen2.5-coder-1.5b.gguf --pin coder
+    OPENAI_BASE_URL=http://127.0.0.1:8080/v1 OPENAI_API_KEY=none your-program
+    """
+    _need_server_packages()
+    from localllm.server.entries import parse_entries
+    from localllm.server.logs import configure_logging
+    from localllm.server.settings import ServerSettings
+
+    settings = load_settings({**flags, "log_level": log_level})
+    configure_logging(settings.log_level, "json" if log_format == "json" else "text")
+    server = ServerSettings(
+        host=host,
+        port=port,
+        key_digests=_key_digests(api_key_file),
+        allow_open=allow_open,
+        allowed_hosts=hosts,
+        cors_origins=origins,
+        max_body_bytes=parse_size(max_body, "--max-body"),
+        max_requests=max_requests,
+        tls_cert=tls_cert,
+        tls_key=tls_key,
+        admin=not no_admin,
+    )
+    refs = list(models) or ([settings.model] if settings.model else [])
+    entries = parse_entries(refs, _load_options(settings, slots), pinned=pinned, aliases=aliases)
+    limit = parse_size(max_memory, "--max-memory") if max_memory else None
+    _serve(server, entries, limit, idle_timeout, preload=preload, open_page=open_page)
+
+
+def parse_size(text: str, flag: str) -> int:
+    """Return bytes; units are powers of 1024.
+
+    Raises:
+        RequestError: it is not a size.
+    """
+    found = _SIZE.fullmatch(text.strip())
+    if found is None:
+        raise RequestError(f"{flag} is {text!r}; it must be a size.", hint="Write it like 512MB or 12GB.")
+    return int(float(found[1]) * _UNITS[found[2].lower()])
+
+
+def _serve(
+    settings: ServerSettings,
+    entries: list[ModelEntry],
+    max_bytes: int | None,
+    idle_s: float | None,
+    *,
+    preload: bool,
+    open_page: bool,
+) -> None:
+    from dataclasses import replace
+
+    from localllm.server.app import create_app
+    from localllm.server.manager import ModelManager
+    from localllm.server.serving import bound_socket, serve
+
+    manager = ModelManager(entries, _open_model, max_bytes=max_bytes, idle_s=idle_s, preload=preload)
+    sock = bound_socket(settings)
+    settings = replace(settings, port=sock.getsockname()[1])
+
+    def announce() -> None:
+        names = ", ".join(entry.name for entry in entries)
+        click.echo(f"Serving {names} at {settings.base_url}/v1 (page: {settings.base_url}, Ctrl-C stops)", err=True)
+        if open_page:
+            webbrowser.open(settings.base_url)
+
+    serve(create_app(settings, manager), settings, sock, on_start=announce)
+
+
+def _open_model(entry: ModelEntry, on_progress: Callable[[float], None]) -> LLM:
+    from localllm.llm.model import LLM
+    from localllm.runtime import open_backend
+
+    return LLM(open_backend(entry.path, entry.options, in_process=False, on_progress=on_progress))
+
+
+def _load_options(settings: Settings, n_slots: int) -> LoadOptions:
+    return LoadOptions(
+        n_ctx=settings.n_ctx,
+        gpu_layers=settings.gpu_layers,
+        n_slots=n_slots,
+        n_threads=settings.threads,
+        kv_type_k=settings.kv_type_k,
+        kv_type_v=settings.kv_type_v,
+    )
+
+
+def _key_digests(file: Path | None) -> tuple[bytes, ...]:
+    from localllm.server.settings import key_digest
+
+    keys = [os.environ.get(API_KEY_VARIABLE, "")]
+    if file is not None:
+        try:
+            keys += [line.strip() for line in file.read_text(encoding="utf-8").splitlines()]
+        except (OSError, UnicodeDecodeError) as error:
+            raise RequestError(f"Cannot read the keys in {file}: {error}.", hint="Write one key a line.") from error
+        if not any(keys[1:]):
+            raise RequestError(f"There is no key in {file}.", hint="Write one key a line.")
+    return tuple(key_digest(key) for key in keys if key)
+
+
+def _need_server_packages() -> None:
+    try:
+        import fastapi  # noqa: F401
+        import uvicorn  # noqa: F401
+    except ImportError as error:
+        raise RequestError(
+            f"The server's packages are not installed ({error.name} is missing).",
+            hint='Install them: pip install "localllm[server]"',
+        ) from error

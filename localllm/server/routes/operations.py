@@ -1,0 +1,28 @@
+"""How the server itself is: /health, /metrics."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from fastapi import APIRouter
+from starlette.responses import PlainTextResponse, Response
+
+from localllm.server.metrics import CONTENT_TYPE
+from localllm.server.routes.documented import errors
+from localllm.server.services import ServicesOf
+
+router = APIRouter(tags=["operations"])
+
+
+@router.get("/health", responses=errors())
+async def health() -> dict[str, Any]:
+    """Say that the server runs; it answers also while a model loads or its worker is down."""
+    return {"status": "ok"}
+
+
+@router.get("/metrics", response_class=PlainTextResponse, responses=errors())
+async def metrics(services: ServicesOf) -> Response:
+    """Give everything that is counted, in Prometheus's text format."""
+    text = await asyncio.to_thread(services.metrics.render)
+    return Response(text, headers={"content-type": CONTENT_TYPE})

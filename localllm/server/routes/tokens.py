@@ -1,0 +1,35 @@
+"""llama-server's /tokenize and /detokenize."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from fastapi import APIRouter, Request
+from pydantic import Field
+
+from localllm.server.routes.documented import errors
+from localllm.server.services import ServicesOf
+from localllm.server.wire.base import WireModel
+
+router = APIRouter(tags=["tokens"])
+
+
+class TokenizeRequest(WireModel):
+    """A text."""
+
+    content: str
+    model: str | None = None
+    add_special: bool = Field(False, description="Add the tokens that begin and end a text, such as BOS.")
+    parse_special: bool = Field(True, description="Let text like <|im_end|> become its control token.")
+
+
+@router.post("/tokenize", responses=errors(404))
+async def tokenize(request: Request, services: ServicesOf, body: TokenizeRequest) -> dict[str, Any]:
+    """Return the token ids of a text."""
+    async with services.manager.lease(body.model) as served:
+        llm = served.loaded
+        ids = await asyncio.to_thread(
+            llm.tokenize, body.content, add_special=body.add_special, parse_special=body.parse_special
+        )
+    return {"tokens": ids}

@@ -1,0 +1,32 @@
+"""What every route needs, in one place."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import Depends, Request
+
+from localllm.server.admission import Admission
+from localllm.server.manager import ModelManager
+from localllm.server.metrics import Metrics
+from localllm.server.settings import ServerSettings
+
+
+@dataclass(frozen=True)
+class Services:
+    """The parts of one running server."""
+
+    settings: ServerSettings
+    manager: ModelManager
+    metrics: Metrics
+    admission: Admission
+
+
+async def _services(request: Request) -> Services:
+    services: Services = request.app.state.services
+    return services
+
+
+ServicesOf = Annotated[Services, Depends(_services)]
+"""A route's parameter of this type gets the server's services."""
