@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from localllm.runtime.backend import ModelInfo
 from localllm.server.manager import ServedModel
 
 
@@ -29,6 +30,11 @@ def model_card(model: ServedModel) -> dict[str, Any]:
     }
 
 
+def adapters(info: ModelInfo) -> list[dict[str, Any]]:
+    """Return a model's LoRA adapters, as llama-server lists them: the id is what a request names, the scale the usual."""
+    return [{"id": index, "path": item.name, "scale": item.scale} for index, item in enumerate(info.adapters)]
+
+
 def _meta(model: ServedModel) -> dict[str, Any]:
     """Return llama-server's `meta`, and what is ours."""
     info = model.loaded.info
@@ -45,5 +51,6 @@ def _meta(model: ServedModel) -> dict[str, Any]:
         "description": info.description,
         "kv_type_k": info.kv_type_k,
         "kv_type_v": info.kv_type_v,
+        "adapters": adapters(info),
         "notes": list(info.plan_notes),
     }
