@@ -31,7 +31,7 @@ def model_card(model: ServedModel) -> dict[str, Any]:
 
 
 def adapters(info: ModelInfo) -> list[dict[str, Any]]:
-    """Return a model's LoRA adapters, as llama-server lists them: the id is what a request names, the scale the usual."""
+    """Return the LoRA adapters as llama-server lists them: the id a request names, the scale where it names none."""
     return [{"id": index, "path": item.name, "scale": item.scale} for index, item in enumerate(info.adapters)]
 
 
