@@ -1,6 +1,6 @@
 """The built-in pages: a conversation at /, the API's reference at /docs.
 
-They are files that a browser gets as they are. They hold no data: their scripts ask the API, with a key if one is needed.
+They are files that a browser gets as they are. They hold no data: their scripts ask the API, with a key if it needs one.
 """
 
 from __future__ import annotations
@@ -61,4 +61,4 @@ HEADERS = {
     "referrer-policy": "no-referrer",
     "x-content-type-options": "nosniff",
 }
-"""Nothing but our own files runs, no text can become markup (trusted types), and no other page may frame or read these."""
+"""Only our own files run, no text can become markup (trusted types), and no other page may frame or read these."""

@@ -11,7 +11,8 @@ export class ApiError extends Error {
 }
 
 export function rememberKey(key) {
-  sessionStorage.setItem(KEY, key);
+  if (key) sessionStorage.setItem(KEY, key);
+  else sessionStorage.removeItem(KEY);
 }
 
 export function hasKey() {
@@ -44,13 +45,15 @@ export async function* chat(body, { signal, onAccept }) {
   const asked = { ...body, stream: true, stream_options: { include_usage: true } };
   const response = await request("v1/chat/completions", { method: "POST", body: JSON.stringify(asked), signal });
   onAccept();
+  let isDone = false;
   for await (const data of dataLines(response.body)) {
-    if (data === "[DONE]") return;
+    isDone = data === "[DONE]";
+    if (isDone) continue;
     const chunk = JSON.parse(data);
     if (chunk.error) throw new ApiError(chunk.error.message, { code: chunk.error.code });
     yield chunk;
   }
-  throw new ApiError("The answer broke off. The server may have been stopped.", { code: "broke_off" });
+  if (!isDone) throw new ApiError("The answer broke off. The server may have been stopped.", { code: "broke_off" });
 }
 
 // Yields the text after "data:" of each line of a stream of server-sent events.

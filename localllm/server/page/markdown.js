@@ -215,7 +215,7 @@ function codeNode(block) {
 function scrollable(node, label, name = "") {
   node.tabIndex = 0;
   node.className = name;
-  node.setAttribute("role", "region");
+  node.setAttribute("role", "group");
   node.setAttribute("aria-label", label);
   return node;
 }

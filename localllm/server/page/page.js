@@ -57,6 +57,7 @@ async function receive(run) {
     clearInterval(polling);
     watch.accept();
     view.phase("Reading …");
+    chooser.refresh().catch(() => {});
   };
   try {
     for await (const chunk of chat(body(), { signal: run.abort.signal, onAccept })) take(run, chunk);

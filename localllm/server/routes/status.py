@@ -17,8 +17,6 @@ from localllm.server.wire.status import RequestCounts, ServerStatus, model_statu
 
 router = APIRouter(tags=["operations"])
 
-_STARTED_S = time.monotonic()
-
 
 @router.get("/v1/admin/status", responses=errors())
 async def status(services: ServicesOf) -> ServerStatus:
@@ -28,7 +26,7 @@ async def status(services: ServicesOf) -> ServerStatus:
     now_s = time.monotonic()
     return ServerStatus(
         version=__version__,
-        uptime_s=round(now_s - _STARTED_S, 1),
+        uptime_s=round(now_s - services.started_s, 1),
         requests=RequestCounts(
             active=services.admission.n_active,
             refused=services.admission.n_refused,
