@@ -19,6 +19,7 @@ from localllm.chat.schema import checked_schema
 from localllm.chat.stops import StopFilter
 from localllm.engine.request import GenerationRequest, SamplingParams
 from localllm.errors import InvalidGrammar, RequestError
+from localllm.llm.adapters import parse_lora
 from localllm.llm.chat_options import NAMES as CHAT_NAMES
 from localllm.llm.chat_options import ChatSpec, parse_chat_options
 from localllm.runtime.backend import GrammarSpec, TextControls
@@ -61,6 +62,7 @@ class GenerateOptions(TypedDict, total=False):
     n: int
     ignore_eos: bool
     cache_prompt: bool
+    lora: Sequence[Mapping[str, Any]] | None
     temperature: float
     top_k: int
     top_p: float
@@ -145,7 +147,9 @@ BOUNDS: dict[str, Bound] = {
     "logprobs": Bound(0, MAX_LOGPROBS, integer=True),
     "reasoning_budget": Bound(0, _INT32_MAX, integer=True),
 }
-_NONE_IS_ALLOWED = frozenset({"seed", "max_tokens", "logprobs", "stop", "json_schema", "grammar", "reasoning_budget"})
+_NONE_IS_ALLOWED = frozenset(
+    {"seed", "max_tokens", "logprobs", "stop", "json_schema", "grammar", "reasoning_budget", "lora"}
+)
 _NAMES = frozenset(GenerateOptions.__annotations__)
 _SAMPLING_NAMES = frozenset(SamplingParams.__struct_fields__)
 
@@ -162,6 +166,8 @@ class GenerationSpec:
     ignore_eos: bool
     cache_prompt: bool
     chat: ChatSpec
+    lora: tuple[tuple[int, float], ...] | None
+    """Id and scale of each LoRA adapter to apply; None: as the model was loaded."""
 
     def requests(self, prompt: Sequence[int], visible_tokens: tuple[int, ...] = ()) -> list[GenerationRequest]:
         """Return one request per completion; a given seed grows by one from each to the next."""
@@ -179,6 +185,7 @@ class GenerationSpec:
             n_logprobs=self.n_logprobs,
             cache_prompt=self.cache_prompt,
             visible_tokens=visible_tokens,
+            lora=self.lora,
         )
 
 
@@ -205,6 +212,7 @@ def parse_options(options: Mapping[str, Any]) -> GenerationSpec:
         n_logprobs=_n_logprobs(options.get("logprobs")),
         ignore_eos=_flag(options, "ignore_eos", default=False),
         cache_prompt=_flag(options, "cache_prompt", default=True),
+        lora=parse_lora(options.get("lora")),
         chat=parse_chat_options(options),
     )
 

@@ -1,6 +1,6 @@
 """The built-in pages: a conversation at /, the API's reference at /docs.
 
-They are files that a browser gets as they are. They hold no data: their scripts ask the API, with a key if it needs one.
+They are files that a browser gets as they are. They hold no data; their scripts ask the API, with a key if it has one.
 """
 
 from __future__ import annotations
