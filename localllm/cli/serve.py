@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import webbrowser
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from localllm.cli.announce import announce, open_browser
 from localllm.cli.options import adapter_options, adapter_specs, load_options
 from localllm.config import API_KEY_VARIABLE, Settings, load_settings
 from localllm.errors import RequestError
@@ -114,7 +114,8 @@ def command(
     options = replace(_load_options(settings, slots), adapters=tuple(specs))
     entries = parse_entries(refs, options, pinned=pinned, aliases=aliases)
     limit = parse_size(max_memory, "--max-memory") if max_memory else None
-    _serve(server, entries, limit, idle_timeout, preload=preload, open_page=open_page)
+    as_json = log_format == "json"
+    _serve(server, entries, limit, idle_timeout, preload=preload, open_page=open_page, as_json=as_json)
 
 
 def parse_size(text: str, flag: str) -> int:
@@ -137,6 +138,7 @@ def _serve(
     *,
     preload: bool,
     open_page: bool,
+    as_json: bool,
 ) -> None:
     from localllm.server.app import create_app
     from localllm.server.manager import ModelManager
@@ -146,13 +148,12 @@ def _serve(
     sock = bound_socket(settings)
     settings = replace(settings, port=sock.getsockname()[1])
 
-    def announce() -> None:
-        names = ", ".join(entry.name for entry in entries)
-        click.echo(f"Serving {names} at {settings.base_url}/v1 (page: {settings.base_url}, Ctrl-C stops)", err=True)
+    def on_start() -> None:
+        announce(settings, [entry.name for entry in entries], as_json=as_json)
         if open_page:
-            webbrowser.open(settings.base_url)
+            open_browser(settings.base_url)
 
-    serve(create_app(settings, manager), settings, sock, on_start=announce)
+    serve(create_app(settings, manager), settings, sock, on_start=on_start)
 
 
 def _open_model(entry: ModelEntry, on_progress: Callable[[float], None]) -> LLM:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, field
 from typing import Annotated
 
 from fastapi import Depends, Request
@@ -21,6 +22,7 @@ class Services:
     manager: ModelManager
     metrics: Metrics
     admission: Admission
+    started_s: float = field(default_factory=time.monotonic)
 
 
 async def _services(request: Request) -> Services:

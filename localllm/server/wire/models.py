@@ -21,6 +21,7 @@ def model_card(model: ServedModel) -> dict[str, Any]:
         "owned_by": "localllm",
         "aliases": list(model.entry.aliases),
         "state": model.state,
+        "load_progress": model.progress if model.state == "loading" else None,
         "pinned": model.pinned,
         "size_bytes": model.entry.file_bytes,
         "context_length": info.n_ctx if info else None,
