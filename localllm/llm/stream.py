@@ -60,6 +60,7 @@ class Completion:
             timings=event.timings,
             index=self._index,
             cause=event.cause,
+            stop_text=self._filter.matched if event.cause == "stop_string" else None,
         )
         return [*events, done]
 
