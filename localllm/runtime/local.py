@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from localllm.engine.engine import Engine
 from localllm.engine.events import Event
+from localllm.engine.matchers import TokenConstraint
 from localllm.engine.request import GenerationRequest
 from localllm.engine.stats import EngineStats
 from localllm.errors import EngineClosed, UnsupportedModel
@@ -88,11 +89,29 @@ class LocalBackend:
         from localllm.chat.stops import StopScanner
 
         with self._in_use():
-            constraint = None
-            if controls.grammar is not None:
-                constraint = self._compiler().compile(controls.grammar.kind, controls.grammar.text)
+            constraint = self._constraint(controls)
             stop = StopScanner(controls.stop) if controls.stop else None
             return self._engine.submit(request, sink, constraint=constraint, stop=stop, request_id=request_id)
+
+    def _constraint(self, controls: TextControls) -> TokenConstraint | None:
+        constraint: TokenConstraint | None = None
+        if controls.grammar is not None:
+            grammar = controls.grammar
+            constraint = self._compiler().compile(grammar.kind, grammar.text, preamble=grammar.preamble)
+        if controls.reasoning is not None:
+            from localllm.chat.reasoning import ReasoningBudget
+
+            limit, vocab = controls.reasoning, self._model.vocab
+            constraint = ReasoningBudget(
+                limit.n_tokens,
+                start=limit.start,
+                end=limit.end,
+                ending=limit.ending,
+                is_open=limit.is_open,
+                piece=lambda token: vocab.piece(token, special=True),
+                inner=constraint,
+            )
+        return constraint
 
     @contextlib.contextmanager
     def _in_use(self) -> Iterator[None]:

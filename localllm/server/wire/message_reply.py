@@ -156,6 +156,8 @@ class MessageReply:
         closing = self._close()
         delta = {"stop_reason": _stop_reason(done), "stop_sequence": done.stop_text}
         usage = _usage(done.usage.prompt_tokens, done.usage.cached_tokens, done.usage.completion_tokens)
+        if done.reasoning_tokens:
+            usage["output_tokens_details"] = {"thinking_tokens": done.reasoning_tokens}
         self._message |= {"content": [block.whole() for block in self._blocks], **delta, "usage": usage}
         return closing + sse_event("message_delta", {"type": "message_delta", "delta": delta, "usage": usage})
 
@@ -171,7 +173,7 @@ def _stop_reason(done: Done) -> str:
     return _STOP_REASONS[done.finish_reason]
 
 
-def _usage(n_prompt: int, n_cached: int, n_completion: int) -> dict[str, int]:
+def _usage(n_prompt: int, n_cached: int, n_completion: int) -> dict[str, Any]:
     """Return the counts as Anthropic gives them: input_tokens are those that were not in the cache."""
     return {
         "input_tokens": n_prompt - n_cached,
