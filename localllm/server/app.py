@@ -23,7 +23,7 @@ from localllm.server.errors import Problem, Refused, error_body, problem_of
 from localllm.server.manager import ModelManager
 from localllm.server.metrics import Metrics
 from localllm.server.openapi import describe
-from localllm.server.routes import chat, models, operations, pages, status, tokens
+from localllm.server.routes import chat, messages, models, operations, pages, responses, status, tokens
 from localllm.server.security import Gate
 from localllm.server.services import Services
 from localllm.server.settings import ServerSettings
@@ -31,7 +31,16 @@ from localllm.server.settings import ServerSettings
 access_log = logging.getLogger("localllm.access")
 log = logging.getLogger("localllm.server")
 
-_ROUTERS = (chat.router, models.router, tokens.router, operations.router, status.router, pages.router)
+_ROUTERS = (
+    chat.router,
+    messages.router,
+    responses.router,
+    models.router,
+    tokens.router,
+    operations.router,
+    status.router,
+    pages.router,
+)
 _CODES = {404: "not_found", 405: "method_not_allowed"}
 
 
@@ -129,7 +138,9 @@ class _Log:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = [*message.get("headers", ()), (b"x-request-id", request_id.encode())]
+                # Anthropic's clients read the shorter name.
+                ids = [(name, request_id.encode()) for name in (b"x-request-id", b"request-id")]
+                message["headers"] = [*message.get("headers", ()), *ids]
             await send(message)
 
         try:
