@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from localllm.chat.messages import Message
     from localllm.chat.template import ChatTemplate
     from localllm.llm.embedding import EmbeddingResult, Inputs, RerankResult
+    from localllm.llm.infill import InfillPrompt, Snippet
 
 Messages = str | Sequence[Mapping[str, Any]]
 """A conversation: dicts of `role` and `content`, or a string that stands for one user message."""
@@ -169,6 +170,25 @@ class LLM:
             parse_special: let text like "<|im_end|>" become its control token.
         """
         return self._backend.tokenize(text, add_special=add_special, parse_special=parse_special)
+
+    def infill_prompt(
+        self, prefix: str, suffix: str, *, extra: Sequence[Snippet] = (), max_prompt_tokens: int | None = None
+    ) -> InfillPrompt:
+        """Return the prompt whose continuation, by `generate`, is what belongs between two texts.
+
+        Args:
+            prefix: the text left of the gap.
+            suffix: the text right of it.
+            extra: other texts that help, such as pieces of other files; the most helpful last.
+            max_prompt_tokens: what does not fit is left out: first of `extra` from its beginning, then what is far from
+                the gap. None: nothing is.
+
+        Raises:
+            RequestError: the model was not trained for this, or there is no room even for the control tokens.
+        """
+        from localllm.llm.infill import infill_prompt
+
+        return infill_prompt(self._backend, prefix, suffix, extra, max_prompt_tokens)
 
     def stats(self) -> EngineStats:
         """Return a snapshot of the engine's counters."""

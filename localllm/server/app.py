@@ -22,7 +22,7 @@ from localllm.server.admission import Admission
 from localllm.server.errors import Problem, Refused, error_body, problem_of
 from localllm.server.manager import ModelManager
 from localllm.server.metrics import Metrics
-from localllm.server.routes import chat, models, operations, tokens
+from localllm.server.routes import chat, embeddings, models, native, ollama, ollama_models, operations, root, tokens
 from localllm.server.security import Gate
 from localllm.server.services import Services
 from localllm.server.settings import ServerSettings
@@ -30,7 +30,17 @@ from localllm.server.settings import ServerSettings
 access_log = logging.getLogger("localllm.access")
 log = logging.getLogger("localllm.server")
 
-_ROUTERS = (chat.router, models.router, tokens.router, operations.router)
+_ROUTERS = (
+    chat.router,
+    embeddings.router,
+    models.router,
+    native.router,
+    ollama.router,
+    ollama_models.router,
+    operations.router,
+    root.router,
+    tokens.router,
+)
 _CODES = {404: "not_found", 405: "method_not_allowed"}
 
 

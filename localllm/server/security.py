@@ -16,7 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from localllm.server.errors import Refused, error_body, problem_of
 from localllm.server.settings import ServerSettings
 
-OPEN_PATHS = frozenset({"/", "/health", "/favicon.ico", "/page.css", "/page.js", "/icon.svg"})
+OPEN_PATHS = frozenset({"/", "/health", "/v1/health", "/favicon.ico", "/page.css", "/page.js", "/icon.svg"})
 """Paths that need no key: they tell nothing of models or conversations."""
 
 

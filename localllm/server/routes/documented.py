@@ -16,6 +16,12 @@ class ErrorDetail(BaseModel):
     code: str | None = None
 
 
+class OllamaErrorBody(BaseModel):
+    """An error of the Ollama-compatible API."""
+
+    error: str
+
+
 class ErrorBody(BaseModel):
     """An error of the OpenAI-compatible API."""
 
@@ -31,11 +37,12 @@ _TEXTS = {
     409: "The state of the model does not allow it.",
     413: "The body is too large.",
     500: "The model or the server failed.",
+    501: "The server does not do this.",
     503: "There is no room now; see Retry-After.",
 }
 
 
-def errors(*more: int) -> dict[int | str, dict[str, Any]]:
+def errors(*more: int, body: type[BaseModel] = ErrorBody) -> dict[int | str, dict[str, Any]]:
     """Return the `responses` of a route: what any route may answer with, and the statuses named."""
     statuses = sorted({400, 401, 403, 408, 413, 500, 503, *more})
-    return {status: {"model": ErrorBody, "description": _TEXTS[status]} for status in statuses}
+    return {status: {"model": body, "description": _TEXTS[status]} for status in statuses}
