@@ -57,3 +57,5 @@ class GenerationRequest(msgspec.Struct, frozen=True, kw_only=True):
     """None: no logprobs. 0: the chosen token's. n: also the n most likely tokens' (20 at most)."""
     cache_prompt: bool = True
     """Reuse, and leave behind, cells of a shared prefix."""
+    visible_tokens: tuple[int, ...] = ()
+    """Control tokens whose text is in the piece of their event; the pieces of others are empty."""

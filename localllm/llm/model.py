@@ -7,20 +7,19 @@ import os
 from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequence
 from contextlib import suppress
 from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING, Any, Literal, Self, Unpack
+from typing import Any, Literal, Self, Unpack
 
 from localllm.engine.events import Event
 from localllm.engine.stats import EngineStats
 from localllm.errors import RequestError
 from localllm.hardware.types import LoadOptions
 from localllm.llm.events import ChatEvent, Done, Progress
-from localllm.llm.options import GenerateOptions, GenerationSpec, parse_options
+from localllm.llm.options import GenerateOptions, GenerationSpec, parse_options, parse_text_options
+from localllm.llm.prompt import Prompt, Prompter
 from localllm.llm.stream import Generation
 from localllm.runtime.backend import Backend, ModelInfo
 
 if TYPE_CHECKING:
-    from localllm.chat.messages import Message
-    from localllm.chat.template import ChatTemplate
     from localllm.llm.embedding import EmbeddingResult, Inputs, RerankResult
     from localllm.llm.infill import InfillPrompt, Snippet
 
@@ -39,7 +38,7 @@ class LLM:
 
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
-        self._template: ChatTemplate | None = None
+        self._prompter = Prompter(backend)
 
     def __enter__(self) -> Self:
         return self
@@ -65,7 +64,8 @@ class LLM:
             options: see GenerateOptions.
 
         Returns:
-            Progress events while the prompt is read, then TextDelta events, and one Done per completion.
+            Progress events while the prompt is read, then ReasoningDelta, TextDelta and ToolCallDelta events, and one
+            Done per completion.
 
         Raises:
             RequestError: here, for bad messages and options; from the iterator, ContextLengthExceeded for a prompt
@@ -73,12 +73,12 @@ class LLM:
             EngineError: from the iterator, where the engine fails.
         """
         spec = parse_options(options)
-        return self._stream(self._chat_prompt(messages), spec)
+        return self._stream(self._prompter.of_chat(messages, spec), spec)
 
     def generate(self, prompt_text: str, **options: Unpack[GenerateOptions]) -> Generator[ChatEvent, None, None]:
-        """Continue a text, without a chat template. As `chat` in everything else."""
-        spec = parse_options(options)
-        return self._stream(self._text_prompt(prompt_text), spec)
+        """Continue a text, without a chat template. As `chat` in everything else, but for options of conversations."""
+        spec = parse_text_options(options)
+        return self._stream(self._prompter.of_text(prompt_text, spec), spec)
 
     def ask(self, messages: Messages, **options: Unpack[GenerateOptions]) -> Done:
         """Answer a conversation and return its end, with all of the text in it.
@@ -97,17 +97,25 @@ class LLM:
         The first event is a Progress of nothing read, as soon as the request was accepted.
         """
         spec = parse_options(options)
-        return self._astream(lambda: [self._chat_prompt(messages)], spec)
+        return self._astream(lambda: [self._prompter.of_chat(messages, spec)], spec)
 
     def agenerate(
         self, *prompts: str | Sequence[int], **options: Unpack[GenerateOptions]
     ) -> AsyncGenerator[ChatEvent, None]:
         """`generate` for asyncio, of one prompt or several at once, each a text or token ids.
 
-        Completion i of a prompt p has the index p * n + i.
+        Completion i of prompt p has the index p * n + i.
         """
-        spec = parse_options(options)
-        return self._astream(lambda: [self._text_prompt(prompt) for prompt in prompts], spec)
+        spec = parse_text_options(options)
+        return self._astream(lambda: [self._prompter.of_text(prompt, spec) for prompt in prompts], spec)
+
+    def count_chat(self, messages: Messages, **options: Unpack[GenerateOptions]) -> int:
+        """Return how many tokens the prompt of a conversation has, its tools and the template's own text included.
+
+        Raises:
+            RequestError: as `chat`.
+        """
+        return len(self._prompter.of_chat(messages, parse_options(options)).tokens)
 
     def embed(
         self, inputs: Inputs, *, dimensions: int | None = None, normalize: bool = True, pooling: str | None = None
@@ -198,34 +206,9 @@ class LLM:
         """End all requests and give all memory back. Closing twice is harmless."""
         self._backend.close()
 
-    def _text_prompt(self, prompt: str | Sequence[int]) -> list[int]:
-        if isinstance(prompt, str):
-            return _at_least_one(self.tokenize(prompt, add_special=True))
-        tokens = list(prompt) if isinstance(prompt, list | tuple) else None
-        if tokens is None or not all(type(token) is int for token in tokens):
-            raise RequestError(f"The prompt must be a string or token ids, not {type(prompt).__name__}.")
-        return _at_least_one(tokens)
-
-    def _chat_prompt(self, messages: Messages) -> list[int]:
-        from localllm.chat.messages import parse_messages
-
-        if isinstance(messages, str):
-            messages = [{"role": "user", "content": messages}]
-        return self._render(parse_messages(messages))
-
-    def _render(self, messages: Sequence[Message]) -> list[int]:
-        if self._template is None:
-            from localllm.chat.template import ChatTemplate
-
-            info = self.info
-            self._template = ChatTemplate(info.chat_template, bos_text=info.bos_text, eos_text=info.eos_text)
-        text = self._template.render(messages)
-        # Most templates write BOS themselves, and a second one makes answers worse.
-        return _at_least_one(self.tokenize(text, add_special=not self._template.starts_with_bos(text)))
-
-    def _stream(self, prompt: Sequence[int], spec: GenerationSpec) -> Generator[ChatEvent, None, None]:
+    def _stream(self, prompt: Prompt, spec: GenerationSpec) -> Generator[ChatEvent, None, None]:
         queue: SimpleQueue[tuple[int, Event]] = SimpleQueue()
-        run = Generation(self._backend, spec.requests(prompt), spec.controls, lambda i, event: queue.put((i, event)))
+        run = Generation(self._backend, [prompt], spec, lambda i, event: queue.put((i, event)))
         try:
             run.start()
             while not run.is_finished:
@@ -238,7 +221,7 @@ class LLM:
             run.cancel()
 
     async def _astream(
-        self, tokenize: Callable[[], Sequence[Sequence[int]]], spec: GenerationSpec
+        self, make: Callable[[], Sequence[Prompt]], spec: GenerationSpec
     ) -> AsyncGenerator[ChatEvent, None]:
         queue: asyncio.Queue[tuple[int, Event]] = asyncio.Queue()
         loop = asyncio.get_running_loop()
@@ -248,13 +231,11 @@ class LLM:
             with suppress(RuntimeError):
                 loop.call_soon_threadsafe(queue.put_nowait, (index, event))
 
-        prompts = await asyncio.to_thread(tokenize)
-        requests = [request for prompt in prompts for request in spec.requests(prompt)]
-        run = Generation(self._backend, requests, spec.controls, deliver)
+        run = Generation(self._backend, await asyncio.to_thread(make), spec, deliver)
         try:
             await asyncio.to_thread(run.start)
-            for index, request in enumerate(requests):
-                yield Progress(0, len(request.prompt), 0, index)
+            for index, n_prompt in enumerate(run.prompt_lengths):
+                yield Progress(0, n_prompt, 0, index)
             while not run.is_finished:
                 index, event = await queue.get()
                 for chat_event in run.accept(index, event):
@@ -304,9 +285,3 @@ def load(
         kv_type_v=kv_type if kv_type_v is None else kv_type_v,
     )
     return LLM(open_backend(resolve(ref), options, in_process=in_process, on_progress=on_progress))
-
-
-def _at_least_one(tokens: list[int]) -> list[int]:
-    if not tokens:
-        raise RequestError("The prompt is empty.", hint="Give at least one character.")
-    return tokens

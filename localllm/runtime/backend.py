@@ -18,10 +18,26 @@ make a call that waits for the backend (submit, tokenize, stats, close), which w
 
 
 class GrammarSpec(msgspec.Struct, frozen=True):
-    """A grammar as text: `kind` is "json_schema", "gbnf", "regex" or "lark"."""
+    """A grammar as text: `kind` is "json_schema", "json_object", "gbnf", "regex" or "lark"."""
 
     kind: str
-    text: str
+    text: str = ""
+    preamble: str = ""
+    """A Lark grammar of what comes before the grammar's text; "" for nothing."""
+
+
+class ReasoningLimit(msgspec.Struct, frozen=True, kw_only=True):
+    """How many tokens a model may think, and how it is made to end."""
+
+    n_tokens: int
+    start: str
+    """The text that begins the reasoning."""
+    end: str
+    """The text that ends it."""
+    ending: tuple[int, ...]
+    """The tokens that the model is made to say when it has thought enough."""
+    is_open: bool
+    """Whether the prompt has begun the reasoning."""
 
 
 class TextControls(msgspec.Struct, frozen=True, kw_only=True):
@@ -29,6 +45,7 @@ class TextControls(msgspec.Struct, frozen=True, kw_only=True):
 
     stop: tuple[str, ...] = ()
     grammar: GrammarSpec | None = None
+    reasoning: ReasoningLimit | None = None
 
 
 class FimTokens(msgspec.Struct, frozen=True, kw_only=True):

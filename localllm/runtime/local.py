@@ -15,6 +15,7 @@ import msgspec
 from localllm.engine.embedder import Embedder
 from localllm.engine.engine import Engine
 from localllm.engine.events import Event
+from localllm.engine.matchers import TokenConstraint
 from localllm.engine.request import GenerationRequest
 from localllm.engine.stats import EngineStats
 from localllm.engine.vectors import TextPooling, VectorsSink
@@ -141,9 +142,7 @@ class LocalBackend:
         from localllm.chat.stops import StopScanner
 
         with self._in_use():
-            constraint = None
-            if controls.grammar is not None:
-                constraint = self._compiler().compile(controls.grammar.kind, controls.grammar.text)
+            constraint = self._constraint(controls)
             stop = StopScanner(controls.stop) if controls.stop else None
             number = next(self._ids) if request_id is None else request_id
             return self.engine.submit(request, sink, constraint=constraint, stop=stop, request_id=number)
@@ -167,6 +166,26 @@ class LocalBackend:
         self._embedder.submit(inputs, pooling, sink, request_id=number)
         self._thread.wake()
         return number
+
+    def _constraint(self, controls: TextControls) -> TokenConstraint | None:
+        constraint: TokenConstraint | None = None
+        if controls.grammar is not None:
+            grammar = controls.grammar
+            constraint = self._compiler().compile(grammar.kind, grammar.text, preamble=grammar.preamble)
+        if controls.reasoning is not None:
+            from localllm.chat.reasoning import ReasoningBudget
+
+            limit, vocab = controls.reasoning, self._model.vocab
+            constraint = ReasoningBudget(
+                limit.n_tokens,
+                start=limit.start,
+                end=limit.end,
+                ending=limit.ending,
+                is_open=limit.is_open,
+                piece=lambda token: vocab.piece(token, special=True),
+                inner=constraint,
+            )
+        return constraint
 
     @contextlib.contextmanager
     def _in_use(self) -> Iterator[None]:
