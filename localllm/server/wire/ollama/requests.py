@@ -69,7 +69,7 @@ class TextRequest(WireModel):
         if isinstance(self.format, dict):
             options["json_schema"] = self.format
         elif self.format == "json":
-            options["json_schema"] = {"type": "object"}
+            options["json_object"] = True
         if self.logprobs:
             options["logprobs"] = self.top_logprobs or 0
         return options
