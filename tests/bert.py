@@ -39,7 +39,7 @@ def tiny_vocabulary() -> list[str]:
     letters = [chr(c) for c in range(ord("a"), ord("z") + 1)]
     digits, marks = [str(n) for n in range(10)], list(".,!?-")
     words = ["the", "hello", "world", "sky", "is", "blue", "why", "token"]
-    return [*SPECIALS, *letters, *digits, *marks, *words, *(f"##{c}" for c in letters + digits), "##ing", "##s"]
+    return [*SPECIALS, *letters, *digits, *marks, *words, *(f"##{c}" for c in letters + digits), "##ing"]
 
 
 def random_checkpoint(config: BertConfig, n_vocab: int, seed: int = 0, *, n_classes: int = 0) -> Checkpoint:

@@ -61,7 +61,8 @@ class Lane:
     def __init__(self, model: Model, plan: LoadPlan, *, n_batch: int, n_cells: int, ranks: bool) -> None:
         self.n_cells, self.ranks = n_cells, ranks
         self.abort = AbortFlag()
-        n_sequences = N_SEQUENCES if model.can_roll_back else N_SEQUENCES_RECURRENT
+        # llama.cpp ends the process where a batch has fewer tokens than there may be sequences.
+        n_sequences = min(N_SEQUENCES if model.can_roll_back else N_SEQUENCES_RECURRENT, n_batch)
         self._context = Context(
             model,
             ContextParams(

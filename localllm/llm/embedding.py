@@ -184,7 +184,7 @@ def embedding_result(event: VectorsEvent, dimensions: int | None, normalize: boo
     vectors = event.vectors[:, :dimensions]
     if normalize:
         lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-        vectors = vectors / np.where(lengths > 0, lengths, 1)
+        vectors = (vectors / np.where(lengths > 0, lengths, 1)).astype(np.float32)
     return EmbeddingResult(np.ascontiguousarray(vectors), event.n_tokens)
 
 
