@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from localllm.server.manager import ServedModel
 from localllm.server.model_files import ModelFile
-from localllm.server.wire.ollama.values import FOR_EVER, parameter_size, tagged, timestamp
+from localllm.server.wire.ollama.values import FOR_EVER_S, parameter_size, tagged, timestamp
 
 
 def model_tag(model: ServedModel, file: ModelFile) -> dict[str, Any]:
@@ -32,7 +31,7 @@ def running_model(model: ServedModel, file: ModelFile, left_s: float) -> dict[st
         left_s: how long it stays if nobody asks for it; math.inf for ever.
     """
     info = model.loaded.info
-    stays = FOR_EVER if math.isinf(left_s) else timedelta(seconds=max(left_s, 0.0))
+    stays = timedelta(seconds=min(max(left_s, 0.0), FOR_EVER_S))
     # Layers are of about one size, and the output counts as one more.
     share = min(info.n_gpu_layers / (file.n_layer + 1), 1.0)
     return {

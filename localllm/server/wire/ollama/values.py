@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 import re
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator
 
 API_VERSION = "0.12.11"
 """The version of Ollama whose API this is. Clients compare it with the least that they need."""
-FOR_EVER = timedelta(days=36_525)
+FOR_EVER_S = 100 * 365.25 * 86_400
 """What Ollama's clients show as "Forever"."""
 
 _PART = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(ns|us|µs|μs|ms|s|m|h)")
@@ -35,7 +35,7 @@ def parse_duration(value: Any) -> float:
 
 def _seconds(text: str) -> float:
     sign = -1.0 if text.startswith("-") else 1.0
-    digits = text.lstrip("+-")
+    digits = text[1:] if text[:1] in ("+", "-") else text
     if re.fullmatch(r"\d+(\.\d*)?", digits):
         return sign * float(digits)
     parts = _PART.findall(digits)
