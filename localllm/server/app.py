@@ -23,7 +23,20 @@ from localllm.server.errors import Problem, Refused, error_body, problem_of
 from localllm.server.manager import ModelManager
 from localllm.server.metrics import Metrics
 from localllm.server.openapi import describe
-from localllm.server.routes import chat, messages, models, operations, pages, responses, status, tokens
+from localllm.server.routes import (
+    chat,
+    embeddings,
+    messages,
+    models,
+    native,
+    ollama,
+    ollama_models,
+    operations,
+    pages,
+    responses,
+    status,
+    tokens,
+)
 from localllm.server.security import Gate
 from localllm.server.services import Services
 from localllm.server.settings import ServerSettings
@@ -35,8 +48,12 @@ _ROUTERS = (
     chat.router,
     messages.router,
     responses.router,
+    embeddings.router,
     models.router,
     tokens.router,
+    native.router,
+    ollama.router,
+    ollama_models.router,
     operations.router,
     status.router,
     pages.router,

@@ -17,7 +17,7 @@ from localllm.server.errors import Refused, error_body, problem_of
 from localllm.server.page import FILES
 from localllm.server.settings import ServerSettings
 
-OPEN_PATHS = frozenset({"/health", "/openapi.json", *FILES})
+OPEN_PATHS = frozenset({"/health", "/v1/health", "/openapi.json", *FILES})
 """Paths that need no key: they tell nothing of models or conversations."""
 
 
