@@ -122,6 +122,7 @@ class LocalBackend:
             load_s=load_s,
             n_embd=model.n_embd_out,
             capabilities=texts.capabilities(shape),
+            fim=texts.fim_tokens(vocab),
             memory_bytes=plan.estimate.total_bytes,
             plan_notes=plan.notes,
         )
