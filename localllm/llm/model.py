@@ -13,6 +13,7 @@ from localllm.engine.events import Event
 from localllm.engine.stats import EngineStats
 from localllm.errors import RequestError
 from localllm.hardware.types import LoadOptions
+from localllm.llm.adapters import Adapter, adapter_spec
 from localllm.llm.events import ChatEvent, Done, Progress
 from localllm.llm.options import GenerateOptions, GenerationSpec, parse_options, parse_text_options
 from localllm.llm.prompt import Prompt, Prompter
@@ -198,6 +199,16 @@ class LLM:
 
         return infill_prompt(self._backend, prefix, suffix, extra, max_prompt_tokens)
 
+    def detokenize(self, tokens: Sequence[int]) -> str:
+        """Return the text of token ids; control tokens appear as the vocabulary spells them.
+
+        Bytes that are no UTF-8, such as half a character at the end, become "\N{REPLACEMENT CHARACTER}".
+
+        Raises:
+            RequestError: an id is not in the vocabulary.
+        """
+        return self._backend.detokenize(tokens).decode("utf-8", "replace")
+
     def stats(self) -> EngineStats:
         """Return a snapshot of the engine's counters."""
         return self._backend.stats()
@@ -253,6 +264,7 @@ def load(
     kv_type: str = "f16",
     kv_type_v: str | None = None,
     n_slots: int = 4,
+    adapters: Sequence[Adapter] = (),
     in_process: bool = False,
     on_progress: Callable[[float], None] | None = None,
 ) -> LLM:
@@ -266,11 +278,13 @@ def load(
         kv_type: ggml type of the cached keys, such as "f16" or "q8_0".
         kv_type_v: that of the cached values; None is `kv_type`.
         n_slots: how many requests are answered at once.
+        adapters: LoRA adapters to load, in GGUF form: a path each, or a path and a scale. All are applied where a
+            request does not choose among them with the option `lora`, by id, which is their place here.
         in_process: hold llama.cpp in this process, where a crash of it ends the process.
         on_progress: called with the loaded share, 0.0 to 1.0, on a thread of the backend's.
 
     Raises:
-        ModelError: there is no such model, or it cannot be loaded.
+        ModelError: there is no such model or adapter, or it cannot be loaded.
         NotEnoughMemory: it does not fit.
     """
     from localllm.runtime import open_backend
@@ -283,5 +297,6 @@ def load(
         n_threads=n_threads,
         kv_type_k=kv_type,
         kv_type_v=kv_type if kv_type_v is None else kv_type_v,
+        adapters=tuple(adapter_spec(adapter) for adapter in adapters),
     )
     return LLM(open_backend(resolve(ref), options, in_process=in_process, on_progress=on_progress))

@@ -6,7 +6,8 @@ import contextlib
 import itertools
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,15 +22,15 @@ from localllm.engine.stats import EngineStats
 from localllm.engine.vectors import TextPooling, VectorsSink
 from localllm.engine.visits import VisitorThread
 from localllm.errors import EngineClosed, UnsupportedModel
-from localllm.gguf import ModelShape, check_loadable, read_header
+from localllm.gguf import AdapterShape, ModelShape, check_adapter, check_loadable, read_header
 from localllm.hardware import available_ram_bytes, plan_load
-from localllm.hardware.types import LoadOptions, LoadPlan
+from localllm.hardware.types import AdapterSpec, LoadOptions, LoadPlan
 from localllm.runtime import texts
-from localllm.runtime.backend import EmbedRequest, ModelInfo, RankRequest, TextControls
+from localllm.runtime.backend import AdapterInfo, EmbedRequest, ModelInfo, RankRequest, TextControls, check_tokens
 
 if TYPE_CHECKING:
     from localllm.chat.grammar import GrammarCompiler
-    from localllm.llama import Model
+    from localllm.llama import LoraAdapter, Model
 
 
 class LocalBackend:
@@ -54,13 +55,18 @@ class LocalBackend:
         after_step: Callable[[], None] | None = None,
     ) -> None:
         started = time.perf_counter()
-        shape = check_loadable(read_header(path))
-        plan = _plan(shape, path, options)
+        header = read_header(path)
+        shape = check_loadable(header)
+        found = [check_adapter(read_header(spec.path), header, shape.n_layer) for spec in options.adapters]
+        plan = _plan(shape.with_adapters(adapter.weights for adapter in found), path, options)
+        plan = replace(plan, notes=(*plan.notes, *_adapter_notes(options.adapters, found)))
         self._model = _load_model(path, plan, on_progress)
+        self._adapters: list[LoraAdapter] = []
         try:
-            self._start(shape, plan, after_step)
+            self._load_adapters(options.adapters)
+            self._start(shape, plan, options.adapters, after_step)
         except BaseException:
-            self._model.close()
+            self._free()
             raise
         self._ids = itertools.count(1)
         self._grammars: GrammarCompiler | None = None
@@ -68,15 +74,28 @@ class LocalBackend:
         self._n_calls = 0
         self._closing = False
         self._pooling = texts.text_pooling(shape.pooling)
-        self._info = self._describe(shape, plan, time.perf_counter() - started)
+        info = self._describe(shape, plan, time.perf_counter() - started)
+        self._info = msgspec.structs.replace(info, adapters=tuple(map(_describe_adapter, options.adapters)))
 
-    def _start(self, shape: ModelShape, plan: LoadPlan, after_step: Callable[[], None] | None) -> None:
+    def _start(
+        self,
+        shape: ModelShape,
+        plan: LoadPlan,
+        adapters: Sequence[AdapterSpec],
+        after_step: Callable[[], None] | None,
+    ) -> None:
         """Start what computes: an engine, which the embedder visits, or the embedder alone where no text is made."""
         n_ctx = min(plan.n_ctx, shape.n_ctx_train)
         self._embedder = Embedder(self._model, plan, n_ctx=n_ctx, is_causal=not shape.is_encoder)
         self._engine: Engine | None = None
         if not shape.is_encoder:
-            self._engine = Engine(self._model, plan, after_step=after_step, visitor=self._embedder)
+            self._engine = Engine(
+                self._model,
+                plan,
+                adapters=zip(self._adapters, (spec.scale for spec in adapters), strict=True),
+                after_step=after_step,
+                visitor=self._embedder,
+            )
         self._thread = self._engine or VisitorThread(self._embedder, after_step)
 
     def _describe(self, shape: ModelShape, plan: LoadPlan, load_s: float) -> ModelInfo:
@@ -130,6 +149,12 @@ class LocalBackend:
     def tokenize(self, text: str, *, add_special: bool, parse_special: bool) -> list[int]:
         with self._in_use():
             return self._model.vocab.tokenize(text, add_special=add_special, parse_special=parse_special)
+
+    def detokenize(self, tokens: Sequence[int]) -> bytes:
+        with self._in_use():
+            vocab = self._model.vocab
+            check_tokens(tokens, vocab.n_tokens)
+            return b"".join(vocab.piece(token, special=True) for token in tokens)
 
     def submit(
         self,
@@ -233,7 +258,24 @@ class LocalBackend:
             self._idle.wait_for(lambda: self._n_calls == 0)
         self._thread.close()
         with self._idle:
-            self._model.close()
+            self._free()
+
+    def _load_adapters(self, specs: Sequence[AdapterSpec]) -> None:
+        from localllm.llama import LoraAdapter
+
+        for spec in specs:
+            self._adapters.append(LoraAdapter(self._model, spec.path))
+
+    def _free(self) -> None:
+        for adapter in self._adapters:
+            adapter.close()
+        self._model.close()
+
+
+def _adapter_notes(specs: Sequence[AdapterSpec], shapes: Sequence[AdapterShape]) -> Iterator[str]:
+    for spec, shape in zip(specs, shapes, strict=True):
+        if shape.n_ignored:
+            yield f"{spec.path.name} brings {shape.n_ignored} trained norms, which llama.cpp does not apply."
 
 
 def _plan(shape: ModelShape, path: Path, options: LoadOptions) -> LoadPlan:
@@ -264,3 +306,7 @@ def _load_model(path: Path, plan: LoadPlan, on_progress: Callable[[float], None]
             hint="Download or convert the model again.",
         )
     return model
+
+
+def _describe_adapter(spec: AdapterSpec) -> AdapterInfo:
+    return AdapterInfo(path=str(spec.path), name=spec.path.stem, scale=spec.scale)

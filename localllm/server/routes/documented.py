@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel
 
@@ -28,6 +28,20 @@ class ErrorBody(BaseModel):
     error: ErrorDetail
 
 
+class AnthropicErrorDetail(BaseModel):
+    """What went wrong."""
+
+    type: str
+    message: str
+
+
+class AnthropicErrorBody(BaseModel):
+    """An error of the Anthropic-compatible API."""
+
+    type: Literal["error"]
+    error: AnthropicErrorDetail
+
+
 _TEXTS = {
     400: "The request cannot be done as it is.",
     401: "The API key is missing or wrong.",
@@ -42,7 +56,21 @@ _TEXTS = {
 }
 
 
-def errors(*more: int, body: type[BaseModel] = ErrorBody) -> dict[int | str, dict[str, Any]]:
+def errors(*more: int) -> dict[int | str, dict[str, Any]]:
     """Return the `responses` of a route: what any route may answer with, and the statuses named."""
+    return _documented(ErrorBody, more)
+
+
+def ollama_errors(*more: int) -> dict[int | str, dict[str, Any]]:
+    """Return the same for a route of Ollama's API."""
+    return _documented(OllamaErrorBody, more)
+
+
+def anthropic_errors(*more: int) -> dict[int | str, dict[str, Any]]:
+    """Return the same for a route of Anthropic's API."""
+    return _documented(AnthropicErrorBody, more)
+
+
+def _documented(model: type[BaseModel], more: tuple[int, ...]) -> dict[int | str, dict[str, Any]]:
     statuses = sorted({400, 401, 403, 408, 413, 500, 503, *more})
-    return {status: {"model": body, "description": _TEXTS[status]} for status in statuses}
+    return {status: {"model": model, "description": _TEXTS[status]} for status in statuses}
