@@ -30,6 +30,7 @@ from localllm.engine.runner import Runner
 from localllm.engine.scheduler import Scheduler, StepPlan
 from localllm.engine.sequence import Sequence
 from localllm.engine.stats import EngineStats
+from localllm.engine.visits import Visitor
 from localllm.errors import EngineClosed, LocalLLMError
 from localllm.hardware.types import LoadPlan, n_sequence_ids
 from localllm.llama import AbortFlag, Context, ContextParams, LoraAdapter, Model
@@ -45,7 +46,11 @@ class _Close(NamedTuple):
     pass
 
 
-Command = Sequence | _Cancel | _Close
+class _Wake(NamedTuple):
+    pass
+
+
+Command = Sequence | _Cancel | _Close | _Wake
 
 
 class Engine:
@@ -58,6 +63,7 @@ class Engine:
             caller's, to be closed after the engine.
         max_host_cache_bytes: RAM for prefixes that left the cache.
         after_step: called on the engine's thread after each step's events.
+        visitor: other work for this thread, done between steps; closed with the engine.
     """
 
     def __init__(
@@ -68,7 +74,9 @@ class Engine:
         adapters: Iterable[tuple[LoraAdapter, float]] = (),
         max_host_cache_bytes: int = 1 << 30,
         after_step: Callable[[], None] | None = None,
+        visitor: Visitor | None = None,
     ) -> None:
+        self._visitor = visitor
         self._vocab = model.vocab
         self._after_step = after_step
         n_seq_max = n_sequence_ids(plan.n_slots)
@@ -153,6 +161,10 @@ class Engine:
         self._commands.put(_Cancel(request_id))
         self._runner.abort(request_id)
 
+    def wake(self) -> None:
+        """Say that the visitor may have work now."""
+        self._commands.put(_Wake())
+
     def stats(self) -> EngineStats:
         """Return a snapshot; counts taken while a step runs may be a step apart."""
         return self._counters.snapshot(self._commands.qsize())
@@ -180,8 +192,8 @@ class Engine:
     def _run(self) -> None:
         try:
             while not self._closed.is_set():
-                self._take_commands(block=not self._scheduler.has_work)
-                if self._scheduler.has_work and not self._closed.is_set():
+                self._take_commands(block=not self._has_work)
+                if self._has_work and not self._closed.is_set():
                     self._step_and_flush()
                 elif self._after_step is not None:
                     self._after_step()
@@ -196,6 +208,8 @@ class Engine:
             self._closed.set()
         self._take_commands(block=False)
         self._end_all("cancelled")
+        if self._visitor is not None:
+            self._visitor.close()
         if self._after_step is not None:
             self._after_step()
         self._context.close()
@@ -215,7 +229,7 @@ class Engine:
                 sequence = self._scheduler.find(command.request_id)
                 if sequence is not None:
                     self._finish(sequence, "cancelled")
-            else:
+            elif isinstance(command, _Close):
                 return
 
     def _listen(self) -> bool:
@@ -255,8 +269,15 @@ class Engine:
             self._scheduler.cost.observe(len(plan.streams), plan.n_chunk, busy_s)
         self._totals.count_step(plan, self._runner, self._pool.n_used, busy_s)
 
+    @property
+    def _has_work(self) -> bool:
+        return self._scheduler.has_work or (self._visitor is not None and self._visitor.has_work)
+
     def _step_and_flush(self) -> None:
-        self._step()
+        if self._scheduler.has_work:
+            self._step()
+        if self._visitor is not None and self._visitor.has_work:
+            self._visitor.visit(self._scheduler.cost.visit_s(self._scheduler.n_streams))
         if self._after_step is not None:
             self._after_step()
 

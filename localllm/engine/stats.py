@@ -34,3 +34,11 @@ class EngineStats(msgspec.Struct, frozen=True, kw_only=True):
     """Seconds inside llama_decode."""
     busy_s: float
     """Seconds inside steps, decode_s included; the rest is the engine's own share."""
+    n_inputs_embedded: int = 0
+    """Texts that became vectors or scores."""
+    n_tokens_embedded: int = 0
+
+    @classmethod
+    def zero(cls) -> EngineStats:
+        """Return the counts of an engine that has done nothing."""
+        return cls(**dict.fromkeys(cls.__struct_fields__, 0))

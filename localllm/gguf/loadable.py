@@ -18,7 +18,9 @@ from localllm.gguf.values import ArrayRef
 _ROPE_SCALINGS = ("none", "linear", "yarn", "longrope")
 _EPSILONS = ("layer_norm_rms_epsilon", "layer_norm_epsilon", "group_norm_epsilon")
 _TOKENS = "tokenizer.ggml.tokens"
-_WEIGHT = re.compile(r"(^token_embd|^output|_norm|\.attn_\w+|\.ffn_(gate|up|down)(_exps|_shexp)?)\.(weight|bias)$")
+_WEIGHT = re.compile(
+    r"(^token_embd|^token_types|^position_embd|^cls|^output|_norm|\.attn_\w+|\.ffn_(gate|up|down)(_exps|_shexp)?)\.(weight|bias)$"
+)
 NOT_WEIGHTS = frozenset({"i8", "i16", "i32", "i64", "f64"})
 """Types that no kernel of llama.cpp takes for a weight; it finds out in the first decode, and ends the process."""
 

@@ -38,7 +38,7 @@ def check_options(options: LoadOptions, shape: ModelShape) -> None:
                 f"The scale of {adapter.path.name} is {adapter.scale}; {allowed}.", hint="1 is as trained."
             )
     kinds = kv_type(options.kv_type_k), kv_type(options.kv_type_v)
-    if any(shape.n_head_kv):
+    if shape.keeps_kv and any(shape.n_head_kv):
         flash_attention = uses_flash_attention(shape)
         check_kv_type(kinds[0], "K", shape.head_dim_k, flash_attention=flash_attention)
         check_kv_type(kinds[1], "V", shape.head_dim_v, flash_attention=flash_attention)

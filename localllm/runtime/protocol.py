@@ -12,9 +12,10 @@ import msgspec
 from localllm.engine.events import ErrorInfo, FinishEvent, PrefillProgress, TokenEvent
 from localllm.engine.request import GenerationRequest
 from localllm.engine.stats import EngineStats
+from localllm.engine.vectors import VectorsEvent
 from localllm.errors import RequestError
 from localllm.hardware.types import LoadOptions
-from localllm.runtime.backend import ModelInfo, TextControls
+from localllm.runtime.backend import EmbedRequest, ModelInfo, RankRequest, TextControls
 
 _LENGTH = struct.Struct("<I")
 MAX_FRAME_BYTES = 1 << 30
@@ -30,6 +31,16 @@ class Submit(msgspec.Struct, tag="submit"):
     request_id: int
     request: GenerationRequest
     controls: TextControls
+
+
+class Embed(msgspec.Struct, tag="embed"):
+    request_id: int
+    request: EmbedRequest
+
+
+class Rank(msgspec.Struct, tag="rank"):
+    request_id: int
+    request: RankRequest
 
 
 class Cancel(msgspec.Struct, tag="cancel"):
@@ -74,8 +85,8 @@ class Reply(msgspec.Struct, tag="reply"):
     stats: EngineStats | None = None
 
 
-ToWorker = Load | Submit | Cancel | Tokenize | Detokenize | GetStats
-FromWorker = LoadProgress | Loaded | LoadFailed | Reply | PrefillProgress | TokenEvent | FinishEvent
+ToWorker = Load | Submit | Embed | Rank | Cancel | Tokenize | Detokenize | GetStats
+FromWorker = LoadProgress | Loaded | LoadFailed | Reply | PrefillProgress | TokenEvent | FinishEvent | VectorsEvent
 
 
 def _encode_path(value: Any) -> bytes:

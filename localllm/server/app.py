@@ -24,8 +24,21 @@ from localllm.server.admission import Admission
 from localllm.server.errors import Problem, error_body, problem_of
 from localllm.server.manager import ModelManager
 from localllm.server.metrics import Metrics
-from localllm.server.routes import chat, models, operations, tokens
-from localllm.server.routes.documented import DocumentedAPI
+from localllm.server.openapi import describe
+from localllm.server.routes import (
+    chat,
+    embeddings,
+    messages,
+    models,
+    native,
+    ollama,
+    ollama_models,
+    operations,
+    pages,
+    responses,
+    status,
+    tokens,
+)
 from localllm.server.security import Gate
 from localllm.server.services import Services
 from localllm.server.settings import ServerSettings
@@ -34,7 +47,20 @@ from localllm.server.wire.frames import to_json
 access_log = logging.getLogger("localllm.access")
 log = logging.getLogger("localllm.server")
 
-_ROUTERS = (chat.router, models.router, tokens.router, operations.router)
+_ROUTERS = (
+    chat.router,
+    messages.router,
+    responses.router,
+    embeddings.router,
+    models.router,
+    tokens.router,
+    native.router,
+    ollama.router,
+    ollama_models.router,
+    operations.router,
+    status.router,
+    pages.router,
+)
 _MAX_SHOWN = 200
 _OTHER_THREADS = 32
 _CODES = {404: "not_found", 405: "method_not_allowed"}
@@ -43,12 +69,14 @@ _CODES = {404: "not_found", 405: "method_not_allowed"}
 def create_app(settings: ServerSettings, manager: ModelManager) -> ASGIApp:
     """Return the whole server as an ASGI application. It closes `manager` when it shuts down."""
     admission = Admission(settings.max_requests)
-    app = DocumentedAPI(
+    app = FastAPI(
         title="localllm",
         version=__version__,
-        description="Language models on this computer, for OpenAI's, Anthropic's, Ollama's and llama-server's clients.",
         lifespan=_lifespan,
+        docs_url=None,
+        redoc_url=None,
     )
+    describe(app, settings)
     app.state.services = Services(settings, manager, Metrics(manager, admission), admission)
     for router in _ROUTERS:
         app.include_router(router)
@@ -137,7 +165,9 @@ class _Log:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = [*message.get("headers", ()), (b"x-request-id", request_id.encode())]
+                # Anthropic's clients read the shorter name.
+                ids = [(name, request_id.encode()) for name in (b"x-request-id", b"request-id")]
+                message["headers"] = [*message.get("headers", ()), *ids]
             await send(message)
 
         try:

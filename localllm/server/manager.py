@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import copy
 import logging
+import math
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
@@ -22,6 +23,7 @@ __all__ = ["ModelEntry", "ModelManager", "OpenModel", "ServedModel"]
 
 log = logging.getLogger("localllm.server")
 
+_LATEST = ":latest"
 _ROOM_TIMEOUT_S = 120.0
 """A load waits this long for busy models to become idle."""
 _RETRY_S = 1.0
@@ -76,12 +78,15 @@ class ModelManager:
     def find(self, name: str | None) -> ServedModel:
         """Return the model of this name or alias; None or "" is the default.
 
+        A name without a tag, and with the tag "latest", are the same, as Ollama's clients rely on.
+
         Raises:
             ModelNotFound: there is none.
         """
         if not name:
             return next(iter(self._models.values()))
-        found = self._names.get(name.lower())
+        key = name.lower()
+        found = self._names.get(key) or self._names.get(_other_tag(key))
         if found is None:
             raise ModelNotFound(f"The model {name[:200]!r} is not served here.", hint=f"There is {self._listed()}.")
         return self._models[found]
@@ -91,8 +96,7 @@ class ModelManager:
         for index, model in enumerate(self.models):
             if self._preload and (index == 0 or model.pinned):
                 model.loading = asyncio.create_task(self._load_task(model))
-        if self._idle_s is not None:
-            self._reaper = asyncio.create_task(self._reap(self._idle_s))
+        self._reaper = asyncio.create_task(self._reap())
 
     @asynccontextmanager
     async def lease(self, name: str | None) -> AsyncIterator[ServedModel]:
@@ -144,6 +148,19 @@ class ModelManager:
         model.pinned = pinned
         self._notify()
         return model
+
+    def keep(self, model: ServedModel, keep_s: float) -> None:
+        """Say how long a model stays loaded without requests: 0 is not at all, math.inf for ever.
+
+        Until it is unloaded, or somebody says otherwise. It gives way to others as before; a pinned one stays.
+        """
+        model.keep_s = keep_s
+        self._notify()
+
+    def expires_s(self, model: ServedModel) -> float:
+        """Return when, by time.monotonic, a model is unloaded if nobody asks for it; math.inf for never."""
+        keep_s = self._idle_s if model.keep_s is None else model.keep_s
+        return math.inf if keep_s is None or model.pinned else model.last_used_s + keep_s
 
     async def close(self) -> None:
         """Unload everything, ending the requests and loads that are under way. Closing twice is harmless."""
@@ -220,11 +237,12 @@ class ModelManager:
             raise
         model.llm = llm
         model.too_large_until_s = 0.0
+        model.last_used_s = time.monotonic()
         self.n_loads += 1
         log.info("loaded %s in %.1f s", model.name, time.monotonic() - started)
 
     async def _unload(self, model: ServedModel) -> None:
-        llm, model.llm = model.llm, None
+        llm, model.llm, model.keep_s = model.llm, None, None
         if llm is not None:
             await asyncio.to_thread(llm.close)
             log.info("unloaded %s", model.name)
@@ -292,16 +310,17 @@ class ModelManager:
                 if not await self._wait_change(until):
                     raise Overloaded(f"{asked.name} is busy, and its memory is needed.", retry_after_s=5)
 
-    async def _reap(self, idle_s: float) -> None:
+    async def _reap(self) -> None:
+        """Unload models whose time is over."""
         while True:
-            await asyncio.sleep(min(idle_s / 4, 10.0))
-            for model in self.models:
-                is_idle = time.monotonic() - model.last_used_s >= idle_s
-                if model.llm is not None and is_idle and not (model.pinned or model.n_leases or model.loading):
-                    try:
-                        await self.unload(model.name)
-                    except Exception:
-                        log.exception("cannot unload %s", model.name)
+            now = time.monotonic()
+            idle = [m for m in self.models if m.llm is not None and not (m.n_leases or m.loading or m.gives_way)]
+            for model in [m for m in idle if self.expires_s(m) <= now]:
+                try:
+                    await self.unload(model.name)
+                except Exception:
+                    log.exception("cannot unload %s", model.name)
+            await self._wait_change()
 
     # Waiting.
 
@@ -346,3 +365,8 @@ def _name_table(entries: Sequence[ModelEntry]) -> dict[str, str]:
         for alias in entry.aliases:
             table.setdefault(alias.lower(), entry.name)
     return table | {entry.name.lower(): entry.name for entry in entries}
+
+
+def _other_tag(name: str) -> str:
+    """Return the name without its tag "latest", or with it if it has none."""
+    return name.removesuffix(_LATEST) if name.endswith(_LATEST) else name + _LATEST

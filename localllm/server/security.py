@@ -15,13 +15,14 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from localllm.server.errors import Overloaded, Refused, error_body, problem_of
+from localllm.server.page import FILES
 from localllm.server.settings import ServerSettings
 from localllm.server.wire.frames import to_json
 
 _DRAIN_S = 2.0
 """How long a refused client may go on sending before it is hung up on."""
 
-OPEN_PATHS = frozenset({"/", "/health", "/favicon.ico", "/page.css", "/page.js", "/icon.svg"})
+OPEN_PATHS = frozenset({"/health", "/v1/health", "/openapi.json", *FILES})
 """Paths that need no key: they tell nothing of models or conversations."""
 
 

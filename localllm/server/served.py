@@ -53,6 +53,8 @@ class ServedModel:
         """Requests that use it or wait for it to be loaded."""
         self.last_used_s = time.monotonic()
         self.created_s = time.time()
+        self.keep_s: float | None = None
+        """How long it stays loaded without requests, where a client has said so; None: as long as any."""
         self.progress = 0.0
         """The loaded share, 0 to 1."""
         self.is_aborted = False

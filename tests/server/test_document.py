@@ -92,7 +92,7 @@ def test_document_names_what_a_failing_model_answers() -> None:
 
 def test_every_route_reads_its_body_strictly_and_names_its_errors() -> None:
     for router in app_module._ROUTERS:
-        assert [route.path for route in router.routes if not isinstance(route, StrictRoute)] == []
+        assert [route.path for route in router.routes if route.body_field and not isinstance(route, StrictRoute)] == []
     for path, operations in document()["paths"].items():
         for method, operation in operations.items():
             assert {"400", "401", "403", "413", "500"} <= set(operation["responses"]), f"{method} {path}"

@@ -11,6 +11,7 @@ from localllm.server.routes.router import make_router
 from localllm.server.services import ServicesOf
 from localllm.server.wire.chat import ChatCompletionRequest, ChatReply
 from localllm.server.wire.completions import CompletionReply, CompletionRequest
+from localllm.server.wire.volatile import steady
 
 router = make_router("OpenAI")
 
@@ -19,11 +20,11 @@ router = make_router("OpenAI")
 @router.post("/chat/completions", include_in_schema=False)
 async def chat_completions(request: Request, services: ServicesOf, body: ChatCompletionRequest) -> Response:
     """Answer a conversation, whole or as server-sent events."""
-    options = body.options()
+    options, messages = body.options(), steady(body.messages)
     include_usage = bool(body.stream_options and body.stream_options.include_usage)
     job = Job(
         model=body.model,
-        open_events=lambda llm: llm.achat(body.messages, **options),
+        open_events=lambda llm: llm.achat(messages, **options),
         make_reply=lambda served: ChatReply(
             body.model or served.name, wants_logprobs="logprobs" in options, include_usage=include_usage
         ),

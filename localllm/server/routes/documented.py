@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
-from fastapi import FastAPI
 from pydantic import BaseModel
 
 
@@ -17,24 +16,30 @@ class ErrorDetail(BaseModel):
     code: str | None = None
 
 
+class OllamaErrorBody(BaseModel):
+    """An error of the Ollama-compatible API."""
+
+    error: str
+
+
 class ErrorBody(BaseModel):
     """An error of the OpenAI-compatible API."""
 
     error: ErrorDetail
 
 
-class DocumentedAPI(FastAPI):
-    """FastAPI whose document is true: what does not fit a schema is answered with 400, never with 422."""
+class AnthropicErrorDetail(BaseModel):
+    """What went wrong."""
 
-    def openapi(self) -> dict[str, Any]:
-        if self.openapi_schema is None:
-            document = super().openapi()
-            for operations in document["paths"].values():
-                for operation in operations.values():
-                    operation["responses"].pop("422", None)
-            for name in ("HTTPValidationError", "ValidationError"):
-                document.get("components", {}).get("schemas", {}).pop(name, None)
-        return super().openapi()
+    type: str
+    message: str
+
+
+class AnthropicErrorBody(BaseModel):
+    """An error of the Anthropic-compatible API."""
+
+    type: Literal["error"]
+    error: AnthropicErrorDetail
 
 
 _TEXTS = {
@@ -46,11 +51,12 @@ _TEXTS = {
     409: "The state of the model does not allow it.",
     413: "The body is too large.",
     500: "The model or the server failed.",
+    501: "The server does not do this.",
     503: "There is no room now; see Retry-After.",
 }
 
 
-def errors(*more: int) -> dict[int | str, dict[str, Any]]:
+def errors(*more: int, body: type[BaseModel] = ErrorBody) -> dict[int | str, dict[str, Any]]:
     """Return the `responses` of a route: what any route may answer with, and the statuses named."""
     statuses = sorted({400, 401, 403, 408, 413, 500, 503, *more})
-    return {status: {"model": ErrorBody, "description": _TEXTS[status]} for status in statuses}
+    return {status: {"model": body, "description": _TEXTS[status]} for status in statuses}
