@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -128,6 +128,9 @@ class ScriptedBackend:
 
     def tokenize(self, text: str, *, add_special: bool, parse_special: bool) -> list[int]:
         return list(text.encode())
+
+    def detokenize(self, tokens: Sequence[int]) -> bytes:
+        return bytes(tokens)
 
     def submit(self, request: GenerationRequest, controls: TextControls, sink: Sink) -> int:
         if self.closed:

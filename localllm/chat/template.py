@@ -29,21 +29,27 @@ class ChatTemplate:
     def __init__(self, source: str | None, *, bos_text: str, eos_text: str, fallback: bool = False) -> None:
         self._bos_text = bos_text
         self._eos_text = eos_text
+        self._source = CHATML if source is None else source
         self.is_fallback = source is None
         """Whether this is ChatML for want of a template."""
         try:
-            self._template = SandboxedTemplate(CHATML if source is None else source)
+            self._template = SandboxedTemplate(self._source)
         except TemplateError:
             if not fallback:
                 raise
+            self._source, self.is_fallback = CHATML, True
             self._template = SandboxedTemplate(CHATML)
-            self.is_fallback = True
         self._capabilities = Capabilities(self._probe)
 
     @property
     def supports_tools(self) -> bool:
         """Whether the template shows the model what tools there are; where not, `render` refuses tools."""
         return self._capabilities.tools
+
+    @property
+    def supports_calls(self) -> bool:
+        """Whether the template shows calls of tools and their results."""
+        return self._capabilities.calls
 
     @property
     def supports_system(self) -> bool:
@@ -78,6 +84,10 @@ class ChatTemplate:
             )
         given = _plain({"tools": list(tools) if tools else None, **kwargs})
         return self._render({**given, "messages": fitted, "add_generation_prompt": add_generation_prompt})
+
+    def mentions(self, text: str) -> bool:
+        """Whether the template's source has `text` in it, such as the name of an argument."""
+        return text in self._source
 
     def starts_with_bos(self, text: str) -> bool:
         """Whether rendered text spells out the beginning token, so that the tokenizer must not add one."""

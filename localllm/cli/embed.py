@@ -35,7 +35,7 @@ def command(
     if not inputs:
         raise RequestError("There is no text.", hint='Write: localllm embed "a text"')
     settings = load_settings({**flags, "model": model})
-    with open_model(settings, StatusLine(), in_process=True) as llm:
+    with open_model(settings, StatusLine(), (), in_process=True) as llm:
         result = llm.embed(inputs, dimensions=dimensions)
         if as_json:
             fields = {"model": llm.info.name, "vectors": result.vectors.tolist(), "n_tokens": result.n_tokens}

@@ -5,7 +5,9 @@ It does not know which machine will run it, nor what llama.cpp's compute buffers
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from functools import reduce
 
 from localllm.errors import RequestError
 from localllm.gguf.header import GGUFHeader
@@ -155,6 +157,10 @@ class ModelShape:
             kv_width_v=width_v,
             weights=Weights.from_header(header, n_layer),
         )
+
+    def with_adapters(self, adapters: Iterable[Weights]) -> ModelShape:
+        """Return the shape of the model with adapters loaded, each of whose parts lies beside what it adapts."""
+        return replace(self, weights=reduce(Weights.plus, adapters, self.weights))
 
     def layer_kv_bytes_per_token(self, layer: int, type_k: str = "f16", type_v: str = "f16") -> int:
         """Return the KV cache bytes that one token takes in one layer.

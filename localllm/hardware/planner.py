@@ -45,7 +45,7 @@ def plan_load(
     """Decide everything needed to load the model at `path`.
 
     Args:
-        shape: the model's sizes.
+        shape: the model's sizes, its adapters included.
         path: the model file; it is not opened.
         devices: what ggml can compute on, with free bytes.
         options: what the caller asked for.

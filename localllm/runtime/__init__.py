@@ -1,6 +1,7 @@
 """A loaded model behind one interface: in this process, or in a worker process of its own."""
 
 from localllm.runtime.backend import (
+    AdapterInfo,
     Backend,
     EmbedRequest,
     GrammarSpec,
@@ -12,6 +13,7 @@ from localllm.runtime.backend import (
 from localllm.runtime.open import open_backend
 
 __all__ = [
+    "AdapterInfo",
     "Backend",
     "EmbedRequest",
     "GrammarSpec",

@@ -7,7 +7,7 @@ import logging
 import os
 import queue
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -19,10 +19,11 @@ from localllm.engine.stats import EngineStats
 from localllm.engine.vectors import VectorsEvent, VectorsSink
 from localllm.errors import EngineClosed, LocalLLMError, ModelLoadFailed, WorkerCrashed
 from localllm.hardware.types import LoadOptions
-from localllm.runtime.backend import EmbedRequest, ModelInfo, RankRequest, Sink, TextControls
+from localllm.runtime.backend import EmbedRequest, ModelInfo, RankRequest, Sink, TextControls, check_tokens
 from localllm.runtime.process import WorkerProcess
 from localllm.runtime.protocol import (
     Cancel,
+    Detokenize,
     Embed,
     FromWorker,
     GetStats,
@@ -77,7 +78,12 @@ class WorkerBackend:
             self._process.kill()
             self.close()
             raise
-        return msgspec.structs.replace(result, path=str(self._path))
+        # A path need not be text, and text is what the worker's answer is made of.
+        adapters = tuple(
+            msgspec.structs.replace(adapter, path=str(spec.path))
+            for adapter, spec in zip(result.adapters, options.adapters, strict=True)
+        )
+        return msgspec.structs.replace(result, path=str(self._path), adapters=adapters)
 
     @property
     def info(self) -> ModelInfo:
@@ -94,6 +100,11 @@ class WorkerBackend:
 
     def tokenize(self, text: str, *, add_special: bool, parse_special: bool) -> list[int]:
         return self._call(lambda call_id: Tokenize(call_id, text, add_special, parse_special)).tokens or []
+
+    def detokenize(self, tokens: Sequence[int]) -> bytes:
+        ids = tuple(tokens)
+        check_tokens(ids, self._info.n_vocab)
+        return self._call(lambda call_id: Detokenize(call_id, ids)).data
 
     def stats(self) -> EngineStats:
         stats = self._call(GetStats).stats

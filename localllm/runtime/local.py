@@ -6,7 +6,7 @@ import contextlib
 import itertools
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,20 +15,21 @@ import msgspec
 from localllm.engine.embedder import Embedder
 from localllm.engine.engine import Engine
 from localllm.engine.events import Event
+from localllm.engine.matchers import TokenConstraint
 from localllm.engine.request import GenerationRequest
 from localllm.engine.stats import EngineStats
 from localllm.engine.vectors import TextPooling, VectorsSink
 from localllm.engine.visits import VisitorThread
-from localllm.errors import EngineClosed, UnsupportedModel
-from localllm.gguf import ModelShape, check_loadable, read_header
-from localllm.hardware import available_ram_bytes, plan_load
-from localllm.hardware.types import LoadOptions, LoadPlan
+from localllm.errors import EngineClosed
+from localllm.gguf import ModelShape
+from localllm.hardware.types import AdapterSpec, LoadOptions, LoadPlan
 from localllm.runtime import texts
-from localllm.runtime.backend import EmbedRequest, ModelInfo, RankRequest, TextControls
+from localllm.runtime.backend import AdapterInfo, EmbedRequest, ModelInfo, RankRequest, TextControls, check_tokens
+from localllm.runtime.loading import load_model, plan_model
 
 if TYPE_CHECKING:
     from localllm.chat.grammar import GrammarCompiler
-    from localllm.llama import Model
+    from localllm.llama import LoraAdapter
 
 
 class LocalBackend:
@@ -53,13 +54,14 @@ class LocalBackend:
         after_step: Callable[[], None] | None = None,
     ) -> None:
         started = time.perf_counter()
-        shape = check_loadable(read_header(path))
-        plan = _plan(shape, path, options)
-        self._model = _load_model(path, plan, on_progress)
+        shape, plan = plan_model(path, options)
+        self._model = load_model(path, plan, on_progress)
+        self._adapters: list[LoraAdapter] = []
         try:
-            self._start(shape, plan, after_step)
+            self._load_adapters(options.adapters)
+            self._start(shape, plan, [spec.scale for spec in options.adapters], after_step)
         except BaseException:
-            self._model.close()
+            self._free()
             raise
         self._ids = itertools.count(1)
         self._grammars: GrammarCompiler | None = None
@@ -67,15 +69,18 @@ class LocalBackend:
         self._n_calls = 0
         self._closing = False
         self._pooling = texts.text_pooling(shape.pooling)
-        self._info = self._describe(shape, plan, time.perf_counter() - started)
+        info = self._describe(shape, plan, time.perf_counter() - started)
+        self._info = msgspec.structs.replace(info, adapters=tuple(map(_describe_adapter, options.adapters)))
 
-    def _start(self, shape: ModelShape, plan: LoadPlan, after_step: Callable[[], None] | None) -> None:
+    def _start(
+        self, shape: ModelShape, plan: LoadPlan, scales: Sequence[float], after_step: Callable[[], None] | None
+    ) -> None:
         """Start what computes: an engine, which the embedder visits, or the embedder alone where no text is made."""
-        n_ctx = min(plan.n_ctx, shape.n_ctx_train)
-        self._embedder = Embedder(self._model, plan, n_ctx=n_ctx, is_causal=not shape.is_encoder)
+        n_ctx, adapters = min(plan.n_ctx, shape.n_ctx_train), list(zip(self._adapters, scales, strict=True))
+        self._embedder = Embedder(self._model, plan, adapters=adapters, n_ctx=n_ctx, is_causal=not shape.is_encoder)
         self._engine: Engine | None = None
         if not shape.is_encoder:
-            self._engine = Engine(self._model, plan, after_step=after_step, visitor=self._embedder)
+            self._engine = Engine(self._model, plan, adapters=adapters, after_step=after_step, visitor=self._embedder)
         self._thread = self._engine or VisitorThread(self._embedder, after_step)
 
     def _describe(self, shape: ModelShape, plan: LoadPlan, load_s: float) -> ModelInfo:
@@ -129,6 +134,12 @@ class LocalBackend:
         with self._in_use():
             return self._model.vocab.tokenize(text, add_special=add_special, parse_special=parse_special)
 
+    def detokenize(self, tokens: Sequence[int]) -> bytes:
+        with self._in_use():
+            vocab = self._model.vocab
+            check_tokens(tokens, vocab.n_tokens)
+            return b"".join(vocab.piece(token, special=True) for token in tokens)
+
     def submit(
         self,
         request: GenerationRequest,
@@ -140,9 +151,7 @@ class LocalBackend:
         from localllm.chat.stops import StopScanner
 
         with self._in_use():
-            constraint = None
-            if controls.grammar is not None:
-                constraint = self._compiler().compile(controls.grammar.kind, controls.grammar.text)
+            constraint = self._constraint(controls)
             stop = StopScanner(controls.stop) if controls.stop else None
             number = next(self._ids) if request_id is None else request_id
             return self.engine.submit(request, sink, constraint=constraint, stop=stop, request_id=number)
@@ -166,6 +175,26 @@ class LocalBackend:
         self._embedder.submit(inputs, pooling, sink, request_id=number)
         self._thread.wake()
         return number
+
+    def _constraint(self, controls: TextControls) -> TokenConstraint | None:
+        constraint: TokenConstraint | None = None
+        if controls.grammar is not None:
+            grammar = controls.grammar
+            constraint = self._compiler().compile(grammar.kind, grammar.text, preamble=grammar.preamble)
+        if controls.reasoning is not None:
+            from localllm.chat.reasoning import ReasoningBudget
+
+            limit, vocab = controls.reasoning, self._model.vocab
+            constraint = ReasoningBudget(
+                limit.n_tokens,
+                start=limit.start,
+                end=limit.end,
+                ending=limit.ending,
+                is_open=limit.is_open,
+                piece=lambda token: vocab.piece(token, special=True),
+                inner=constraint,
+            )
+        return constraint
 
     @contextlib.contextmanager
     def _in_use(self) -> Iterator[None]:
@@ -213,34 +242,19 @@ class LocalBackend:
             self._idle.wait_for(lambda: self._n_calls == 0)
         self._thread.close()
         with self._idle:
-            self._model.close()
+            self._free()
+
+    def _load_adapters(self, specs: Sequence[AdapterSpec]) -> None:
+        from localllm.llama import LoraAdapter
+
+        for spec in specs:
+            self._adapters.append(LoraAdapter(self._model, spec.path))
+
+    def _free(self) -> None:
+        for adapter in self._adapters:
+            adapter.close()
+        self._model.close()
 
 
-def _plan(shape: ModelShape, path: Path, options: LoadOptions) -> LoadPlan:
-    from localllm.llama import list_devices
-
-    return plan_load(shape, path, list_devices(), options, available_ram_bytes())
-
-
-def _load_model(path: Path, plan: LoadPlan, on_progress: Callable[[float], None] | None) -> Model:
-    from localllm.llama import Model, ModelParams
-
-    def report(share: float) -> bool:
-        if on_progress is not None:
-            on_progress(share)
-        return True
-
-    model = Model(path, ModelParams(n_gpu_layers=plan.n_gpu_layers), on_progress=report)
-    if model.has_encoder or model.is_diffusion or not model.vocab.has_tokenizer or model.vocab.n_tokens == 0:
-        model.close()
-        raise UnsupportedModel(
-            f"{path.name} has an encoder and a decoder, makes text by diffusion, or has no tokenizer.",
-            hint="Choose a chat, completion, embedding or reranking model.",
-        )
-    if model.vocab.misses_specials:
-        model.close()
-        raise UnsupportedModel(
-            f"{path.name} puts special tokens around a text that its vocabulary does not have.",
-            hint="Download or convert the model again.",
-        )
-    return model
+def _describe_adapter(spec: AdapterSpec) -> AdapterInfo:
+    return AdapterInfo(path=str(spec.path), name=spec.path.stem, scale=spec.scale)

@@ -21,6 +21,7 @@ from localllm.engine.vectors import VectorsEvent
 from localllm.runtime.local import LocalBackend
 from localllm.runtime.protocol import (
     Cancel,
+    Detokenize,
     Embed,
     FromWorker,
     GetStats,
@@ -151,6 +152,8 @@ def _answer(backend: LocalBackend, outbox: _Outbox, command: ToWorker) -> None:
             reply.tokens = backend.tokenize(
                 command.text, add_special=command.add_special, parse_special=command.parse_special
             )
+        elif isinstance(command, Detokenize):
+            reply.data = backend.detokenize(command.tokens)
         elif isinstance(command, GetStats):
             reply.stats = backend.stats()
     except Exception as error:
