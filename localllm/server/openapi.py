@@ -95,12 +95,16 @@ EXAMPLES = {
         },
     ),
     ("post", "/api/chat"): Example(
-        {"messages": [{"role": "user", "content": "Name the primary colours."}], "options": {"num_predict": 64}},
+        {
+            "messages": [{"role": "user", "content": "Name the primary colours."}],
+            "options": {"num_predict": 64},
+            "stream": False,
+        },
         _OLLAMA_ANSWER | {"message": {"role": "assistant", "content": "Red, yellow and blue."}},
         NDJSON_TYPE,
     ),
     ("post", "/api/generate"): Example(
-        {"prompt": "Name the primary colours.", "options": {"num_predict": 64}},
+        {"prompt": "Name the primary colours.", "options": {"num_predict": 64}, "stream": False},
         _OLLAMA_ANSWER | {"response": "Red, yellow and blue."},
         NDJSON_TYPE,
     ),
@@ -158,7 +162,7 @@ def _add_example(operation: dict[str, Any], example: Example) -> None:
     if example.answer is not None:
         content["application/json"]["example"] = example.answer
     if example.streams is not None:
-        content[example.streams] = {"schema": {"type": "string"}}
+        content[example.streams] = {"schema": {"description": "The answer in pieces, when `stream` is true."}}
 
 
 def _tags_of(document: dict[str, Any]) -> set[str]:
