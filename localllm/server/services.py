@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, field
 from typing import Annotated
 
 from fastapi import Depends, Request
@@ -10,6 +11,7 @@ from fastapi import Depends, Request
 from localllm.server.admission import Admission
 from localllm.server.manager import ModelManager
 from localllm.server.metrics import Metrics
+from localllm.server.response_store import ResponseStore
 from localllm.server.settings import ServerSettings
 
 
@@ -21,6 +23,8 @@ class Services:
     manager: ModelManager
     metrics: Metrics
     admission: Admission
+    started_s: float = field(default_factory=time.monotonic)
+    responses: ResponseStore = field(default_factory=ResponseStore)
 
 
 async def _services(request: Request) -> Services:
