@@ -107,6 +107,10 @@ class ScriptedBackend:
     def info(self) -> ModelInfo:
         return self._info
 
+    @property
+    def is_alive(self) -> bool:
+        return not self.closed
+
     def tokenize(self, text: str, *, add_special: bool, parse_special: bool) -> list[int]:
         return list(text.encode())
 
