@@ -29,11 +29,13 @@ if TYPE_CHECKING:
         NotEnoughMemory,
         RequestError,
     )
+    from localllm.hardware.types import AdapterSpec
     from localllm.llm import LLM, ChatEvent, Done, Progress, ReasoningDelta, TextDelta, ToolCallDelta, load
     from localllm.runtime.backend import ModelInfo
 
 __all__ = [
     "LLM",
+    "AdapterSpec",
     "ChatEvent",
     "ContextLengthExceeded",
     "Done",
@@ -57,6 +59,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "localllm.hardware.types": ("AdapterSpec",),
     "localllm.llm": ("LLM", "ChatEvent", "Done", "Progress", "ReasoningDelta", "TextDelta", "ToolCallDelta", "load"),
     "localllm.engine.events": ("Timings", "Usage"),
     "localllm.engine.stats": ("EngineStats",),

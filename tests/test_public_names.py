@@ -11,6 +11,7 @@ import localllm
 
 PUBLIC_NAMES = [
     "LLM",
+    "AdapterSpec",
     "ChatEvent",
     "ContextLengthExceeded",
     "Done",

@@ -7,6 +7,8 @@ from typing import Any
 
 from localllm.llama.library import library
 
+_WORDPIECE = 3
+"""llama.cpp's LLAMA_VOCAB_TYPE_WPM."""
 _ATTR_CONTROL = 1 << 3
 _ATTR_USER_DEFINED = 1 << 4
 
@@ -43,6 +45,30 @@ class Vocab:
         return bool(self._lib.llama_vocab_get_add_bos(self.handle))
 
     @property
+    def add_eos(self) -> bool:
+        """Whether the model expects its end-of-text token last."""
+        return bool(self._lib.llama_vocab_get_add_eos(self.handle))
+
+    @property
+    def add_sep(self) -> bool:
+        """Whether the model expects its separator between the two texts of a pair."""
+        return bool(self._lib.llama_vocab_get_add_sep(self.handle))
+
+    @property
+    def misses_specials(self) -> bool:
+        """Whether it lacks a token that it puts around a text; llama.cpp ends the process when asked to tokenize."""
+        is_wordpiece = int(self._lib.llama_vocab_type(self.handle)) == _WORDPIECE
+        return (
+            ((self.add_bos or is_wordpiece) and self.bos is None)
+            or (self.add_eos and self.eos is None)
+            or (is_wordpiece and self.sep is None)
+        )
+
+    @property
+    def sep(self) -> int | None:
+        return self._special("sep")
+
+    @property
     def bos(self) -> int | None:
         return self._special("bos")
 
@@ -53,6 +79,31 @@ class Vocab:
     @property
     def eot(self) -> int | None:
         return self._special("eot")
+
+    @property
+    def fim_pre(self) -> int | None:
+        """The token before the text left of a gap, of a model that was trained to fill gaps ..."""
+        return self._special("fim_pre")
+
+    @property
+    def fim_suf(self) -> int | None:
+        """... the one before the text right of it ..."""
+        return self._special("fim_suf")
+
+    @property
+    def fim_mid(self) -> int | None:
+        """... and the one after which the model writes what belongs in between."""
+        return self._special("fim_mid")
+
+    @property
+    def fim_rep(self) -> int | None:
+        """The token before a repository's name."""
+        return self._special("fim_rep")
+
+    @property
+    def fim_sep(self) -> int | None:
+        """The token before each file's name in a repository."""
+        return self._special("fim_sep")
 
     def _special(self, name: str) -> int | None:
         token: int = getattr(self._lib, f"llama_vocab_{name}")(self.handle)

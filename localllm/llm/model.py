@@ -7,17 +7,22 @@ import os
 from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequence
 from contextlib import suppress
 from queue import Empty, SimpleQueue
-from typing import Any, Literal, Self, Unpack
+from typing import TYPE_CHECKING, Any, Literal, Self, Unpack
 
 from localllm.engine.events import Event
 from localllm.engine.stats import EngineStats
 from localllm.errors import RequestError
 from localllm.hardware.types import LoadOptions
+from localllm.llm.adapters import Adapter, adapter_spec
 from localllm.llm.events import ChatEvent, Done, Progress
 from localllm.llm.options import GenerateOptions, GenerationSpec, parse_options, parse_text_options
 from localllm.llm.prompt import Prompt, Prompter
 from localllm.llm.stream import Generation
 from localllm.runtime.backend import Backend, ModelInfo
+
+if TYPE_CHECKING:
+    from localllm.llm.embedding import EmbeddingResult, Inputs, RerankResult
+    from localllm.llm.infill import InfillPrompt, Snippet
 
 Messages = str | Sequence[Mapping[str, Any]]
 """A conversation: dicts of `role` and `content`, or a string that stands for one user message."""
@@ -113,6 +118,58 @@ class LLM:
         """
         return len(self._prompter.of_chat(messages, parse_options(options)).tokens)
 
+    def embed(
+        self, inputs: Inputs, *, dimensions: int | None = None, normalize: bool = True, pooling: str | None = None
+    ) -> EmbeddingResult:
+        """Return a vector for each text; texts of like meaning get vectors of like direction.
+
+        Any model can, by the mean of its last layer; one that was trained for it does much better.
+
+        Args:
+            inputs: texts, or token ids as they are; a string is one text.
+            dimensions: only the first so many numbers, for models that were trained for it (Matryoshka).
+            normalize: bring each vector to length 1.
+            pooling: "mean", "cls" or "last"; None is the model's own.
+
+        Raises:
+            RequestError: the model does not embed, or an input is empty; ContextLengthExceeded where one is too long.
+            EngineError: the engine failed.
+        """
+        from localllm.llm import embedding
+
+        embedding.check_dimensions(dimensions, self.info.n_embd)
+        call = embedding.VectorCall(self._backend, embedding.embed_request(inputs, pooling))
+        return embedding.embedding_result(call.wait(), dimensions, normalize)
+
+    async def aembed(
+        self, inputs: Inputs, *, dimensions: int | None = None, normalize: bool = True, pooling: str | None = None
+    ) -> EmbeddingResult:
+        """`embed` for asyncio; nothing in it blocks the loop. Cancelling the task cancels the request."""
+        from localllm.llm import embedding
+
+        embedding.check_dimensions(dimensions, self.info.n_embd)
+        call = embedding.VectorCall(self._backend, embedding.embed_request(inputs, pooling))
+        return embedding.embedding_result(await call.wait_async(), dimensions, normalize)
+
+    def rerank(self, query: str, documents: Sequence[str]) -> RerankResult:
+        """Return a score for each document: how well it answers the query.
+
+        Raises:
+            RequestError: the model is no reranker, or a text is empty; ContextLengthExceeded where one is too long.
+            EngineError: the engine failed.
+        """
+        from localllm.llm import embedding
+
+        call = embedding.VectorCall(self._backend, embedding.rank_request(query, documents))
+        return embedding.rerank_result(call.wait())
+
+    async def arerank(self, query: str, documents: Sequence[str]) -> RerankResult:
+        """`rerank` for asyncio; cancelling the task cancels the request."""
+        from localllm.llm import embedding
+
+        call = embedding.VectorCall(self._backend, embedding.rank_request(query, documents))
+        return embedding.rerank_result(await call.wait_async())
+
     def tokenize(self, text: str, *, add_special: bool = False, parse_special: bool = True) -> list[int]:
         """Return the token ids of `text`.
 
@@ -122,6 +179,35 @@ class LLM:
             parse_special: let text like "<|im_end|>" become its control token.
         """
         return self._backend.tokenize(text, add_special=add_special, parse_special=parse_special)
+
+    def detokenize(self, tokens: Sequence[int]) -> str:
+        """Return the text of token ids; control tokens appear as the vocabulary spells them.
+
+        Bytes that are no UTF-8, such as half a character at the end, become "\N{REPLACEMENT CHARACTER}".
+
+        Raises:
+            RequestError: an id is not in the vocabulary.
+        """
+        return self._backend.detokenize(tokens).decode("utf-8", "replace")
+
+    def infill_prompt(
+        self, prefix: str, suffix: str, *, extra: Sequence[Snippet] = (), max_prompt_tokens: int | None = None
+    ) -> InfillPrompt:
+        """Return the prompt whose continuation, by `generate`, is what belongs between two texts.
+
+        Args:
+            prefix: the text left of the gap.
+            suffix: the text right of it.
+            extra: other texts that help, such as pieces of other files; the most helpful last.
+            max_prompt_tokens: what does not fit is left out: first of `extra` from its beginning, then what is far from
+                the gap. None: nothing is.
+
+        Raises:
+            RequestError: the model was not trained for this, or there is no room even for the control tokens.
+        """
+        from localllm.llm.infill import infill_prompt
+
+        return infill_prompt(self._backend, prefix, suffix, extra, max_prompt_tokens)
 
     def stats(self) -> EngineStats:
         """Return a snapshot of the engine's counters."""
@@ -178,6 +264,7 @@ def load(
     kv_type: str = "f16",
     kv_type_v: str | None = None,
     n_slots: int = 4,
+    adapters: Sequence[Adapter] = (),
     in_process: bool = False,
     on_progress: Callable[[float], None] | None = None,
 ) -> LLM:
@@ -191,11 +278,13 @@ def load(
         kv_type: ggml type of the cached keys, such as "f16" or "q8_0".
         kv_type_v: that of the cached values; None is `kv_type`.
         n_slots: how many requests are answered at once.
+        adapters: LoRA adapters to load, in GGUF form: a path each, or a path and a scale. All are applied where a
+            request does not choose among them with the option `lora`, by id, which is their place here.
         in_process: hold llama.cpp in this process, where a crash of it ends the process.
         on_progress: called with the loaded share, 0.0 to 1.0, on a thread of the backend's.
 
     Raises:
-        ModelError: there is no such model, or it cannot be loaded.
+        ModelError: there is no such model or adapter, or it cannot be loaded.
         NotEnoughMemory: it does not fit.
     """
     from localllm.runtime import open_backend
@@ -208,5 +297,6 @@ def load(
         n_threads=n_threads,
         kv_type_k=kv_type,
         kv_type_v=kv_type if kv_type_v is None else kv_type_v,
+        adapters=tuple(adapter_spec(adapter) for adapter in adapters),
     )
     return LLM(open_backend(resolve(ref), options, in_process=in_process, on_progress=on_progress))

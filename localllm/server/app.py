@@ -22,7 +22,21 @@ from localllm.server.admission import Admission
 from localllm.server.errors import Problem, Refused, error_body, problem_of
 from localllm.server.manager import ModelManager
 from localllm.server.metrics import Metrics
-from localllm.server.routes import chat, messages, models, operations, responses, tokens
+from localllm.server.openapi import describe
+from localllm.server.routes import (
+    chat,
+    embeddings,
+    messages,
+    models,
+    native,
+    ollama,
+    ollama_models,
+    operations,
+    pages,
+    responses,
+    status,
+    tokens,
+)
 from localllm.server.security import Gate
 from localllm.server.services import Services
 from localllm.server.settings import ServerSettings
@@ -34,9 +48,15 @@ _ROUTERS = (
     chat.router,
     messages.router,
     responses.router,
+    embeddings.router,
     models.router,
     tokens.router,
+    native.router,
+    ollama.router,
+    ollama_models.router,
     operations.router,
+    status.router,
+    pages.router,
 )
 _CODES = {404: "not_found", 405: "method_not_allowed"}
 
@@ -47,9 +67,11 @@ def create_app(settings: ServerSettings, manager: ModelManager) -> ASGIApp:
     app = FastAPI(
         title="localllm",
         version=__version__,
-        description="Language models on this computer, for OpenAI's, Anthropic's, Ollama's and llama-server's clients.",
         lifespan=_lifespan,
+        docs_url=None,
+        redoc_url=None,
     )
+    describe(app, settings)
     app.state.services = Services(settings, manager, Metrics(manager, admission), admission)
     for router in _ROUTERS:
         app.include_router(router)

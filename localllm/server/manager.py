@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -22,6 +23,8 @@ State = Literal["unloaded", "loading", "loaded", "failed"]
 
 _ROOM_TIMEOUT_S = 120.0
 """A load waits this long for busy models to become idle."""
+_REAP_S = 3600.0
+_LATEST = ":latest"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +59,8 @@ class ServedModel:
         self.n_leases = 0
         self.last_used_s = time.monotonic()
         self.created_s = time.time()
+        self.keep_s: float | None = None
+        """How long it stays loaded without requests, where a client has said so; None: as long as any."""
         self.gives_way = False
         """Somebody waits for its memory: no new leases until it is unloaded."""
         self.progress = 0.0
@@ -131,12 +136,14 @@ class ModelManager:
     def find(self, name: str | None) -> ServedModel:
         """Return the model of this name or alias; None or "" is the default.
 
+        A name without a tag, and with the tag "latest", are the same, as Ollama's clients rely on.
+
         Raises:
             ModelNotFound: there is none.
         """
         if not name:
             return next(iter(self._models.values()))
-        found = self._names.get(name.lower())
+        found = self._names.get(name.lower()) or self._names.get(_other_tag(name.lower()))
         if found is None:
             raise ModelNotFound(f"The model {name[:200]!r} is not served here.", hint=f"There is {self._listed()}.")
         return self._models[found]
@@ -146,8 +153,7 @@ class ModelManager:
         for index, model in enumerate(self.models):
             if self._preload and (index == 0 or model.pinned):
                 model.loading = asyncio.create_task(self._load_task(model))
-        if self._idle_s is not None:
-            self._reaper = asyncio.create_task(self._reap())
+        self._reaper = asyncio.create_task(self._reap())
 
     @asynccontextmanager
     async def lease(self, name: str | None) -> AsyncIterator[ServedModel]:
@@ -204,6 +210,19 @@ class ModelManager:
         self._notify()
         return model
 
+    def keep(self, model: ServedModel, keep_s: float) -> None:
+        """Say how long a model stays loaded without requests: 0 is not at all, math.inf for ever.
+
+        Until it is unloaded, or somebody says otherwise. It gives way to others as before; a pinned one stays.
+        """
+        model.keep_s = keep_s
+        self._notify()
+
+    def expires_s(self, model: ServedModel) -> float:
+        """Return when, by time.monotonic, a model is unloaded if nobody asks for it; math.inf for never."""
+        keep_s = self._idle_s if model.keep_s is None else model.keep_s
+        return math.inf if keep_s is None or model.pinned else model.last_used_s + keep_s
+
     async def close(self) -> None:
         """Unload everything."""
         self._closing = True
@@ -254,6 +273,7 @@ class ModelManager:
                     raise
                 continue
             self.n_loads += 1
+            model.last_used_s = time.monotonic()
             log.info("loaded %s in %.1f s", model.name, time.monotonic() - started)
             return
 
@@ -303,7 +323,7 @@ class ModelManager:
             raise Overloaded(f"{model.name} is busy, and its memory is needed.", retry_after_s=5) from None
 
     async def _unload(self, model: ServedModel) -> None:
-        llm, model.llm = model.llm, None
+        llm, model.llm, model.keep_s = model.llm, None, None
         if llm is not None:
             await asyncio.to_thread(llm.close)
             log.info("unloaded %s", model.name)
@@ -315,13 +335,17 @@ class ModelManager:
             await self._unload(model)
 
     async def _reap(self) -> None:
-        assert self._idle_s is not None
+        """Unload models whose time is over."""
         while True:
-            await asyncio.sleep(min(self._idle_s / 4, 10.0))
-            for model in self.models:
-                is_idle = time.monotonic() - model.last_used_s >= self._idle_s
-                if model.llm is not None and is_idle and not (model.pinned or model.n_leases or model.loading):
-                    await self.unload(model.name)
+            idle = [m for m in self.models if m.llm is not None and not (m.n_leases or m.loading or m.gives_way)]
+            first = min(idle, key=self.expires_s, default=None)
+            left_s = math.inf if first is None else self.expires_s(first) - time.monotonic()
+            if first is not None and left_s <= 0:
+                await self.unload(first.name)
+                continue
+            with suppress(TimeoutError):
+                async with asyncio.timeout(min(left_s, _REAP_S)):
+                    await self._wait_change()
 
     def _notify(self) -> None:
         self._changed.set()
@@ -342,3 +366,8 @@ def _name_table(entries: Sequence[ModelEntry]) -> dict[str, str]:
         for alias in entry.aliases:
             table.setdefault(alias.lower(), entry.name)
     return table | {entry.name.lower(): entry.name for entry in entries}
+
+
+def _other_tag(name: str) -> str:
+    """Return the name without its tag "latest", or with it if it has none."""
+    return name.removesuffix(_LATEST) if name.endswith(_LATEST) else name + _LATEST

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field
 from typing import Annotated
 
@@ -22,6 +23,7 @@ class Services:
     manager: ModelManager
     metrics: Metrics
     admission: Admission
+    started_s: float = field(default_factory=time.monotonic)
     responses: ResponseStore = field(default_factory=ResponseStore)
 
 

@@ -16,6 +16,12 @@ class ErrorDetail(BaseModel):
     code: str | None = None
 
 
+class OllamaErrorBody(BaseModel):
+    """An error of the Ollama-compatible API."""
+
+    error: str
+
+
 class ErrorBody(BaseModel):
     """An error of the OpenAI-compatible API."""
 
@@ -45,20 +51,12 @@ _TEXTS = {
     409: "The state of the model does not allow it.",
     413: "The body is too large.",
     500: "The model or the server failed.",
+    501: "The server does not do this.",
     503: "There is no room now; see Retry-After.",
 }
 
 
-def errors(*more: int) -> dict[int | str, dict[str, Any]]:
+def errors(*more: int, body: type[BaseModel] = ErrorBody) -> dict[int | str, dict[str, Any]]:
     """Return the `responses` of a route: what any route may answer with, and the statuses named."""
-    return _documented(ErrorBody, more)
-
-
-def anthropic_errors(*more: int) -> dict[int | str, dict[str, Any]]:
-    """Return the same for a route of Anthropic's API."""
-    return _documented(AnthropicErrorBody, more)
-
-
-def _documented(model: type[BaseModel], more: tuple[int, ...]) -> dict[int | str, dict[str, Any]]:
     statuses = sorted({400, 401, 403, 408, 413, 500, 503, *more})
-    return {status: {"model": model, "description": _TEXTS[status]} for status in statuses}
+    return {status: {"model": body, "description": _TEXTS[status]} for status in statuses}

@@ -16,6 +16,7 @@ router = APIRouter(tags=["operations"])
 
 
 @router.get("/health", responses=errors())
+@router.get("/v1/health", include_in_schema=False)
 async def health() -> dict[str, Any]:
     """Say that the server runs; it answers also while a model loads or its worker is down."""
     return {"status": "ok"}
