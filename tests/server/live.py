@@ -1,124 +1,186 @@
-"""A server that really listens, on a free port, with a model that says what it is told to, or with a real one."""
+"""A server on a loopback port: the application in a thread, or `localllm serve` in a process; and a raw client."""
 
 from __future__ import annotations
 
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
 import threading
 import time
-from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Self
 
-import pytest
-import uvicorn
+import httpx
+from starlette.types import ASGIApp
 
-from localllm.engine.events import Timings, Usage
-from localllm.hardware.types import LoadOptions
-from localllm.llm import LLM, ChatEvent, Done, Progress
-from localllm.llm.options import parse_options
-from localllm.runtime import open_backend
 from localllm.server.app import create_app
-from localllm.server.manager import ModelEntry, ModelManager
-from localllm.server.serving import bound_socket
+from localllm.server.manager import ModelManager
+from localllm.server.serving import bound_socket, make_server
 from localllm.server.settings import ServerSettings
-from tests.demo_model import require_demo_model
-from tests.scripted_backend import ScriptedBackend
+from tests.server.fakes import Loader, make_manager
 
-OpenModel = Callable[[ModelEntry, Callable[[float], None]], LLM]
-
-TIMINGS = Timings(queue_s=0.0, ttft_s=0.1, prefill_s=0.1, decode_s=0.5, prefill_tok_s=100.0, decode_tok_s=50.0)
+START_S = 30.0
 
 
-def done(text: str = "", reason: str = "stop", **fields: Any) -> Done:
-    """The end of a completion of 12 prompt tokens, 4 of them cached, and 7 generated ones."""
-    usage = Usage(prompt_tokens=12, completion_tokens=7, cached_tokens=4)
-    return Done(text=text, finish_reason=reason, usage=usage, timings=TIMINGS, **fields)  # type: ignore[arg-type]
-
-
-class Asked(NamedTuple):
-    """What a route asked of the model."""
-
-    messages: list[dict[str, Any]]
-    options: dict[str, Any]
-
-
-class ScriptedLLM(LLM):
-    """A model whose next answer is `script`; an exception in it is raised there. Options are checked as always."""
-
-    def __init__(self) -> None:
-        super().__init__(ScriptedBackend())
-        self.script: list[ChatEvent | Exception] = []
-        self.asked: list[Asked] = []
-
-    def achat(self, messages: Any, **options: Any) -> AsyncGenerator[ChatEvent, None]:
-        parse_options(options)
-        self.asked.append(Asked(messages, options))
-        return self._play(list(self.script))
-
-    async def _play(self, script: Sequence[ChatEvent | Exception]) -> AsyncGenerator[ChatEvent, None]:
-        yield Progress(0, 12, 0)
-        for event in script:
-            if isinstance(event, Exception):
-                raise event
-            yield event
-
-
-@contextmanager
-def running(
-    open_model: OpenModel, *, entries: Sequence[ModelEntry] | None = None, settings: ServerSettings | None = None
-) -> Iterator[str]:
-    """Serve for as long as the block runs.
+class LiveServer:
+    """The application on a thread of this process.
 
     Args:
-        open_model: see ModelManager.
-        entries: by default one model named "small", with the alias "claude-small".
-        settings: by default those of a free port of the loopback address.
-
-    Returns:
-        The server's address, such as "http://127.0.0.1:40213".
+        manager: what it serves; scripted models unless given.
+        wrap: put around the application.
+        settings: fields of ServerSettings.
     """
-    settings = settings or ServerSettings(port=0)
-    entries = entries or [ModelEntry(name="small", path=Path("small.gguf"), aliases=("claude-small",))]
-    app = create_app(settings, ModelManager(entries, open_model))
-    sock = bound_socket(settings)
-    config = uvicorn.Config(app, lifespan="on", log_config=None, timeout_graceful_shutdown=5)
-    server = uvicorn.Server(config)
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [sock]})
-    thread.start()
-    try:
-        while not server.started:
-            assert thread.is_alive()
-            time.sleep(0.01)
-        yield f"http://127.0.0.1:{sock.getsockname()[1]}"
-    finally:
-        server.should_exit = True
-        thread.join(30)
+
+    def __init__(
+        self,
+        manager: ModelManager | None = None,
+        *,
+        wrap: Callable[[ASGIApp], ASGIApp] = lambda app: app,
+        **settings: object,
+    ) -> None:
+        self.loader = Loader()
+        self.manager = manager or make_manager(self.loader)
+        self._settings = ServerSettings(**({"port": 0} | settings))  # type: ignore[arg-type]
+        self._wrap = wrap
+        self._started = threading.Event()
+
+    def __enter__(self) -> Self:
+        sock = bound_socket(self._settings)
+        self.port: int = sock.getsockname()[1]
+        app = self._wrap(create_app(self._settings, self.manager))
+        self.server = make_server(app, self._settings, on_start=self._started.set, on_overdue=self.manager.close)
+        self._thread = threading.Thread(target=self.server.run, kwargs={"sockets": [sock]}, daemon=True)
+        self._thread.start()
+        assert self._started.wait(START_S)
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.server.should_exit = True
+        self._thread.join(START_S)
+        assert not self._thread.is_alive(), "the server did not stop"
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def client(self, **options: Any) -> httpx.Client:
+        return httpx.Client(base_url=self.url, timeout=20, **options)
 
 
-class Scripted(NamedTuple):
-    """A server, and the model behind it."""
+class ServeProcess:
+    """`localllm serve` in a process of its own."""
 
-    url: str
-    llm: ScriptedLLM
+    def __init__(self, *arguments: object, env: dict[str, str] | None = None) -> None:
+        command = [sys.executable, "-m", "localllm", "serve", "--port", "0", *map(str, arguments)]
+        self.process = subprocess.Popen(
+            command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, env={**os.environ, **(env or {})}
+        )
+        self.log: list[str] = []
+        self._address = threading.Event()
+        self.url = ""
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self.process.stderr is not None
+        for raw in self.process.stderr:
+            line = raw.decode("utf-8", "replace").rstrip()
+            self.log.append(line)
+            if found := re.search(r"Serving .* at (https?://[^/]+)/v1", line):
+                self.url = found[1]
+                self._address.set()
+        self._address.set()
+
+    def __enter__(self) -> Self:
+        self._address.wait(START_S)
+        assert self.url, "\n".join(self.log)
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+            try:
+                self.process.wait(20)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+        self._reader.join(5)
+
+    @property
+    def port(self) -> int:
+        return int(self.url.rpartition(":")[2])
+
+    def client(self, **options: Any) -> httpx.Client:
+        return httpx.Client(base_url=self.url, timeout=60, **options)
+
+    def workers(self) -> list[int]:
+        """Return the worker processes' ids."""
+        import psutil
+
+        return [child.pid for child in psutil.Process(self.process.pid).children()]
 
 
-@pytest.fixture
-def scripted() -> Iterator[Scripted]:
-    """A server whose model says what it is told to."""
-    llm = ScriptedLLM()
-    with running(lambda entry, report: llm) as url:
-        yield Scripted(url, llm)
+def chat_body(**fields: object) -> dict[str, Any]:
+    return {"messages": [{"role": "user", "content": "Hello"}], "max_tokens": 8, **fields}
 
 
-@pytest.fixture(scope="module")
-def real_url() -> Iterator[str]:
-    """The address of a server with the real demo model, in a worker process."""
-    path = require_demo_model()
-    options = LoadOptions(n_ctx=4096, n_slots=2, gpu_layers=0)
-    entry = ModelEntry(name="smollm2", path=path, aliases=("claude-small",), options=options)
+def post_bytes(path: str, body: bytes, **headers: str) -> bytes:
+    lines = {"host": "127.0.0.1", "content-type": "application/json", "content-length": str(len(body))}
+    lines |= {name.replace("_", "-"): value for name, value in headers.items()}
+    head = "".join(f"{name}: {value}\r\n" for name, value in lines.items())
+    return f"POST {path} HTTP/1.1\r\n{head}\r\n".encode() + body
 
-    def open_model(entry: ModelEntry, report: Callable[[float], None]) -> LLM:
-        return LLM(open_backend(entry.path, entry.options, in_process=False, on_progress=report))
 
-    with running(open_model, entries=[entry]) as url:
-        yield url
+def chat_bytes(**fields: object) -> bytes:
+    """Return a whole request for a chat completion."""
+    return post_bytes("/v1/chat/completions", json.dumps(chat_body(**fields)).encode())
+
+
+def connect(port: int, timeout_s: float = 20.0) -> socket.socket:
+    return socket.create_connection(("127.0.0.1", port), timeout=timeout_s)
+
+
+def read_all(sock: socket.socket) -> bytes:
+    """Read until the server hangs up."""
+    data = b""
+    while True:
+        try:
+            piece = sock.recv(65536)
+        except (ConnectionResetError, BrokenPipeError):
+            return data
+        if not piece:
+            return data
+        data += piece
+
+
+def read_until(sock: socket.socket, mark: bytes) -> bytes:
+    data = b""
+    while mark not in data:
+        piece = sock.recv(65536)
+        assert piece, f"hung up after {data!r}"
+        data += piece
+    return data
+
+
+def wait_for(condition: Callable[[], bool], timeout_s: float = 10.0) -> None:
+    until = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < until, "it did not happen in time"
+        time.sleep(0.02)
+
+
+def metric(client: httpx.Client, name: str) -> float:
+    """Return the sum of a metric's values."""
+    text = client.get("/metrics").text
+    found = re.findall(rf"^localllm_{name}(?:\{{[^}}]*\}})? (\S+)$", text, re.MULTILINE)
+    return sum(float(value) for value in found)
+
+
+def tiny_path(folder: Path, **shape: Any) -> Path:
+    from tests.tiny_model import write_tiny_model
+
+    return write_tiny_model(folder / "tiny.gguf", n_ctx=2048, **shape)

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Request
+from fastapi import Request
 from starlette.responses import Response
 
 from localllm.server.answering import Job, answer
 from localllm.server.routes.documented import errors
+from localllm.server.routes.router import make_router
 from localllm.server.services import ServicesOf
 from localllm.server.wire.chat import ChatCompletionRequest, ChatReply
 from localllm.server.wire.completions import CompletionReply, CompletionRequest
 from localllm.server.wire.volatile import steady
 
-router = APIRouter(tags=["OpenAI"])
+router = make_router("OpenAI")
 
 
 @router.post("/v1/chat/completions", responses=errors(404))

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastapi import APIRouter
 from pydantic import Field
 
 from localllm.server.errors import Refused
 from localllm.server.manager import ServedModel
 from localllm.server.routes.documented import errors
+from localllm.server.routes.router import make_router
 from localllm.server.services import Services, ServicesOf
 from localllm.server.wire.base import WireModel
 from localllm.server.wire.models import adapters, model_card
 
-router = APIRouter(tags=["models"])
+router = make_router("models")
 
 
 class ModelName(WireModel):

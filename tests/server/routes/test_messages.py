@@ -11,9 +11,8 @@ import pytest
 
 from localllm.errors import ContextLengthExceeded, WorkerCrashed
 from localllm.llm import LLM, Progress, ReasoningDelta, TextDelta, ToolCallDelta
-from localllm.server.settings import ServerSettings
 from tests.scripted_backend import Script, ScriptedBackend
-from tests.server.live import Scripted, done, real_url, running, scripted
+from tests.server.official import Scripted, done, real_url, scripted, served_by
 
 __all__ = ["real_url", "scripted"]
 
@@ -118,8 +117,8 @@ def test_crash_in_a_stream_is_an_error_event(scripted: Scripted) -> None:
 
 def test_silent_stream_is_kept_alive_with_pings() -> None:
     backend = ScriptedBackend(Script("Hi!", delay_s=0.4))
-    settings = ServerSettings(port=0, keep_alive_s=0.1)
-    with running(lambda entry, report: LLM(backend), settings=settings) as url:
+    with served_by(lambda entry, report: LLM(backend), keep_alive_s=0.1) as server:
+        url = server.url
         body = {"model": "small", "max_tokens": 9, "messages": HI, "stream": True}
         lines = httpx.post(f"{url}/v1/messages", json=body, timeout=30).text.splitlines()
         with client(url).messages.stream(model="small", max_tokens=9, messages=HI) as stream:

@@ -11,7 +11,7 @@ from pydantic import BaseModel
 
 from localllm.errors import ContextLengthExceeded, WorkerCrashed
 from localllm.llm import Progress, ReasoningDelta, TextDelta, ToolCallDelta
-from tests.server.live import Scripted, done, real_url, scripted
+from tests.server.official import Scripted, done, real_url, scripted
 
 __all__ = ["real_url", "scripted"]
 

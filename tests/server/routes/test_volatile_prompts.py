@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from localllm.llm import Progress, TextDelta
-from tests.server.live import Scripted, done, scripted
+from tests.server.official import Scripted, done, scripted
 
 __all__ = ["scripted"]
 
@@ -18,6 +18,7 @@ BODIES: dict[str, dict[str, Any]] = {
     "/v1/chat/completions": {"messages": [{"role": "system", "content": RULES}, HI]},
     "/v1/messages": {"max_tokens": 9, "system": RULES, "messages": [HI]},
     "/v1/responses": {"instructions": RULES, "input": "Hi."},
+    "/api/chat": {"messages": [{"role": "system", "content": RULES}, HI]},
 }
 
 

@@ -11,7 +11,7 @@ from localllm.errors import EngineClosed
 from localllm.llm import ChatEvent, Progress, ReasoningDelta, TextDelta, ToolCallDelta
 from localllm.server.errors import Problem
 from localllm.server.wire.message_reply import SIGNATURE, MessageReply
-from tests.server.live import done
+from tests.server.official import done
 from tests.server.wire.frames import events_of, streamed
 
 USAGE = {

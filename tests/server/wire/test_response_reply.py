@@ -12,7 +12,7 @@ from localllm.llm import Progress, ReasoningDelta, TextDelta, TokenChoice, ToolC
 from localllm.server.errors import Problem
 from localllm.server.wire.response_items import parse_items
 from localllm.server.wire.response_reply import ResponseReply
-from tests.server.live import done
+from tests.server.official import done
 from tests.server.wire.frames import events_of, streamed
 
 READ = (Progress(0, 12, 0), Progress(12, 12, 4))
