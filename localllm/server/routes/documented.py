@@ -56,7 +56,21 @@ _TEXTS = {
 }
 
 
-def errors(*more: int, body: type[BaseModel] = ErrorBody) -> dict[int | str, dict[str, Any]]:
+def errors(*more: int) -> dict[int | str, dict[str, Any]]:
     """Return the `responses` of a route: what any route may answer with, and the statuses named."""
+    return _documented(ErrorBody, more)
+
+
+def ollama_errors(*more: int) -> dict[int | str, dict[str, Any]]:
+    """Return the same for a route of Ollama's API."""
+    return _documented(OllamaErrorBody, more)
+
+
+def anthropic_errors(*more: int) -> dict[int | str, dict[str, Any]]:
+    """Return the same for a route of Anthropic's API."""
+    return _documented(AnthropicErrorBody, more)
+
+
+def _documented(model: type[BaseModel], more: tuple[int, ...]) -> dict[int | str, dict[str, Any]]:
     statuses = sorted({400, 401, 403, 408, 413, 500, 503, *more})
-    return {status: {"model": body, "description": _TEXTS[status]} for status in statuses}
+    return {status: {"model": model, "description": _TEXTS[status]} for status in statuses}

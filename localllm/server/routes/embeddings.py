@@ -11,7 +11,7 @@ from starlette.responses import Response
 from localllm.llm.embedding import EmbeddingResult
 from localllm.llm.model import LLM
 from localllm.server.computing import compute
-from localllm.server.routes.documented import OllamaErrorBody, errors
+from localllm.server.routes.documented import errors, ollama_errors
 from localllm.server.routes.lenient import LenientRoute
 from localllm.server.routes.ollama import keep
 from localllm.server.services import ServicesOf
@@ -71,7 +71,7 @@ async def rerank(request: Request, services: ServicesOf, body: RerankRequest) ->
     )
 
 
-@router.post("/api/embed", tags=["Ollama"], responses=errors(404, body=OllamaErrorBody))
+@router.post("/api/embed", tags=["Ollama"], responses=ollama_errors(404))
 async def ollama_embed(request: Request, services: ServicesOf, body: EmbedRequest) -> Response:
     """Return a vector of length 1 for each text."""
     texts, watch = body.texts(), Stopwatch()
@@ -93,7 +93,7 @@ async def ollama_embed(request: Request, services: ServicesOf, body: EmbedReques
     )
 
 
-@router.post("/api/embeddings", tags=["Ollama"], responses=errors(404, body=OllamaErrorBody))
+@router.post("/api/embeddings", tags=["Ollama"], responses=ollama_errors(404))
 async def ollama_embeddings(request: Request, services: ServicesOf, body: EmbeddingsRequest) -> Response:
     """Return the vector of one text, as the model gives it."""
 

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from localllm.server.answering import Job, answer
-from localllm.server.routes.documented import AnthropicErrorBody, errors
+from localllm.server.routes.documented import anthropic_errors
 from localllm.server.services import ServicesOf
 from localllm.server.wire.message_reply import PING, MessageReply
 from localllm.server.wire.messages import CountTokensRequest, MessagesRequest
@@ -16,7 +16,7 @@ from localllm.server.wire.messages import CountTokensRequest, MessagesRequest
 router = APIRouter(tags=["Anthropic"])
 
 
-@router.post("/v1/messages", responses=errors(404, body=AnthropicErrorBody))
+@router.post("/v1/messages", responses=anthropic_errors(404))
 async def create_message(request: Request, services: ServicesOf, body: MessagesRequest) -> Response:
     """Answer a conversation, whole or as server-sent events."""
     messages, options = body.chat_messages(), body.options()
@@ -32,7 +32,7 @@ async def create_message(request: Request, services: ServicesOf, body: MessagesR
     return await answer(request, services, job)
 
 
-@router.post("/v1/messages/count_tokens", responses=errors(404, body=AnthropicErrorBody))
+@router.post("/v1/messages/count_tokens", responses=anthropic_errors(404))
 async def count_tokens(services: ServicesOf, body: CountTokensRequest) -> dict[str, int]:
     """Count the tokens that a request would have as its prompt, its tools and its template included."""
     messages, tools = body.chat_messages(), body.chat_tools()

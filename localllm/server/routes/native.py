@@ -15,6 +15,7 @@ from localllm.server.infilling import infill
 from localllm.server.routes.documented import errors
 from localllm.server.routes.lenient import LenientRoute
 from localllm.server.services import ServicesOf
+from localllm.server.time_limit import within
 from localllm.server.wire.native import CompletionBody, InfillBody, NativeReply
 from localllm.server.wire.server_state import server_props, slot_states
 
@@ -27,9 +28,14 @@ async def complete(request: Request, services: ServicesOf, body: CompletionBody)
     """Continue one prompt or several, in llama-server's own shape."""
     options, prompts = body.options(), body.prompts()
     echoes = [prompt if isinstance(prompt, str) else "" for prompt in prompts]
+
+    def open_events(llm: LLM) -> Events:
+        events = llm.agenerate(*prompts, **options)
+        return within(events, body.max_s) if body.max_s is not None and len(prompts) == 1 else events
+
     job = Job(
         model=body.model,
-        open_events=lambda llm: llm.agenerate(*prompts, **options),
+        open_events=open_events,
         make_reply=lambda served: NativeReply(body.model or served.name, body, echoes),
         stream=bool(body.stream),
     )
@@ -42,7 +48,8 @@ async def fill_in(request: Request, services: ServicesOf, body: InfillBody) -> R
     options, gap = body.options(), body.gap()
 
     def open_events(llm: LLM) -> Events:
-        return infill(llm, gap, options)
+        events = infill(llm, gap, options)
+        return within(events, body.max_s) if body.max_s is not None else events
 
     job = Job(
         model=body.model,

@@ -12,7 +12,7 @@ from localllm.llm.model import LLM
 from localllm.server.answering import Events, Job, answer
 from localllm.server.infilling import infill
 from localllm.server.manager import ServedModel
-from localllm.server.routes.documented import OllamaErrorBody, errors
+from localllm.server.routes.documented import ollama_errors
 from localllm.server.routes.lenient import LenientRoute
 from localllm.server.routes.models import check_admin
 from localllm.server.services import Services, ServicesOf
@@ -25,7 +25,7 @@ from localllm.server.wire.volatile import steady
 router = APIRouter(tags=["Ollama"], route_class=LenientRoute)
 
 
-@router.post("/api/chat", responses=errors(404, 409, body=OllamaErrorBody))
+@router.post("/api/chat", responses=ollama_errors(404, 409))
 async def chat(request: Request, services: ServicesOf, body: ChatRequest) -> Response:
     """Answer a conversation, as lines of JSON unless `stream` is false. Without messages, load the model."""
     if not body.messages:
@@ -44,7 +44,7 @@ async def chat(request: Request, services: ServicesOf, body: ChatRequest) -> Res
     return await answer(request, services, job)
 
 
-@router.post("/api/generate", responses=errors(404, 409, body=OllamaErrorBody))
+@router.post("/api/generate", responses=ollama_errors(404, 409))
 async def generate(request: Request, services: ServicesOf, body: GenerateRequest) -> Response:
     """Answer a prompt, as lines of JSON unless `stream` is false. Without a prompt, load the model."""
     body.check()

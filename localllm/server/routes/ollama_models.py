@@ -14,7 +14,7 @@ from localllm import __version__
 from localllm.errors import ModelNotFound
 from localllm.server.manager import ServedModel
 from localllm.server.model_files import ModelFile, read_model_file
-from localllm.server.routes.documented import OllamaErrorBody, errors
+from localllm.server.routes.documented import ollama_errors
 from localllm.server.routes.lenient import LenientRoute
 from localllm.server.services import Services, ServicesOf
 from localllm.server.wire.frames import NDJSON_TYPE, ndjson_line
@@ -24,8 +24,8 @@ from localllm.server.wire.ollama.values import API_VERSION
 
 router = APIRouter(tags=["Ollama"], route_class=LenientRoute)
 
-_ERRORS = errors(body=OllamaErrorBody)
-_REFUSALS = errors(501, body=OllamaErrorBody)
+_ERRORS = ollama_errors()
+_REFUSALS = ollama_errors(501)
 
 
 @router.get("/api/tags", responses=_ERRORS)
@@ -48,7 +48,7 @@ async def running(services: ServicesOf) -> dict[str, Any]:
     }
 
 
-@router.post("/api/show", responses=errors(404, body=OllamaErrorBody))
+@router.post("/api/show", responses=ollama_errors(404))
 async def show(services: ServicesOf, body: ModelRequest) -> dict[str, Any]:
     """Describe one model; it is not loaded for this."""
     model = services.manager.find(body.wanted)

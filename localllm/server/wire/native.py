@@ -46,12 +46,18 @@ class NativeOptions(SamplingFields):
     json_schema: dict[str, Any] | None = None
     samplers: list[str] | None = Field(None, description="Those not named are off; their order is fixed.")
     return_tokens: bool | None = None
+    t_max_predict_ms: float | None = Field(None, description="End a single answer after so long, once it has a line.")
     response_fields: list[str] | None = None
 
     @property
     def only_reads(self) -> bool:
         """Whether nothing shall be written: the prompt is read, for the prefix cache."""
         return self._limit == 0
+
+    @property
+    def max_s(self) -> float | None:
+        """Seconds that an answer may take, from its first text."""
+        return self.t_max_predict_ms / 1e3 if self.t_max_predict_ms is not None and self.t_max_predict_ms > 0 else None
 
     @property
     def _limit(self) -> int | None:
@@ -69,7 +75,7 @@ class NativeOptions(SamplingFields):
         for name in ("stop", "logit_bias", "json_schema"):
             options[name] = getattr(self, name)
         options["grammar"] = self.grammar or None
-        if self.n_probs or self.return_tokens:
+        if self.n_probs or self.return_tokens or self.max_s is not None:
             options["logprobs"] = self.n_probs or 0
         return {name: value for name, value in options.items() if value is not None}
 

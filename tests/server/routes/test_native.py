@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from localllm.runtime.backend import FimTokens
-from tests.scripted_backend import ScriptedBackend
+from tests.scripted_backend import Script, ScriptedBackend
 from tests.server.running import Running, serving_scripted
 
 FIM = FimTokens(pre=1, suf=2, mid=3)
@@ -43,6 +43,15 @@ def test_a_gap_is_filled_between_its_sides(server: Running, coder: ScriptedBacke
     body = server.post("/infill", input_prefix="ab\n", prompt="c", input_suffix="de", n_predict=8).json()
     assert body["content"] == "a + b" and body["truncated"] is False
     assert coder.calls[0].request.prompt == (1, *b"ab\nc", 2, *b"de", 3)
+
+
+def test_an_editor_gets_what_there_is_in_time() -> None:
+    slow = ScriptedBackend(Script("line\n", endless=True, delay_s=0.01), fim=FIM)
+    with serving_scripted({"slow": slow}) as server:
+        for path, ask in (("/infill", {"input_prefix": "a"}), ("/completion", {"prompt": "a"})):
+            body = server.post(path, **ask, t_max_predict_ms=100).json()
+            assert body["content"].startswith("line\n") and body["stop_type"] == "limit"
+            assert body["tokens_predicted"] == len(body["content"]) and slow.calls[-1].cancelled.wait(10)
 
 
 def test_what_does_not_fit_around_a_gap_is_left_out_and_said(server: Running, coder: ScriptedBackend) -> None:
