@@ -29,15 +29,16 @@ class ChatTemplate:
     def __init__(self, source: str | None, *, bos_text: str, eos_text: str, fallback: bool = False) -> None:
         self._bos_text = bos_text
         self._eos_text = eos_text
-        self._source = CHATML if source is None else source
+        self.source = CHATML if source is None else source
+        """The Jinja text that is rendered."""
         self.is_fallback = source is None
         """Whether this is ChatML for want of a template."""
         try:
-            self._template = SandboxedTemplate(self._source)
+            self._template = SandboxedTemplate(self.source)
         except TemplateError:
             if not fallback:
                 raise
-            self._source, self.is_fallback = CHATML, True
+            self.source, self.is_fallback = CHATML, True
             self._template = SandboxedTemplate(CHATML)
         self._capabilities = Capabilities(self._probe)
 
@@ -84,10 +85,6 @@ class ChatTemplate:
             )
         given = _plain({"tools": list(tools) if tools else None, **kwargs})
         return self._render({**given, "messages": fitted, "add_generation_prompt": add_generation_prompt})
-
-    def mentions(self, text: str) -> bool:
-        """Whether the template's source has `text` in it, such as the name of an argument."""
-        return text in self._source
 
     def starts_with_bos(self, text: str) -> bool:
         """Whether rendered text spells out the beginning token, so that the tokenizer must not add one."""

@@ -36,6 +36,21 @@ Verb = TypeVar("Verb", bound=Callable[..., None])
 _LOADING = ("n_ctx", "threads", "gpu_layers", "kv_type")
 
 
+def adapter_options(command: Verb) -> Verb:
+    """Add the flags of LoRA adapters, which `adapter_specs` reads."""
+    lora = click.option(
+        "--lora", metavar="PATH", type=_FILE, multiple=True, help="Apply this LoRA adapter (GGUF); may be repeated."
+    )
+    scaled = click.option(
+        "--lora-scaled",
+        metavar="PATH SCALE",
+        type=(_FILE, float),
+        multiple=True,
+        help="Apply this LoRA adapter at this scale, where 1 is as trained; may be repeated.",
+    )
+    return lora(scaled(command))
+
+
 def load_options(command: Verb) -> Verb:
     """Add the flags of loading alone; they arrive as text in keyword arguments named like the settings."""
     for name in reversed(_LOADING):
@@ -53,17 +68,7 @@ def shared_options(command: Verb) -> Verb:
         type=_FILE,
         help="Answer in JSON that follows the schema in this file.",
     )
-    lora = click.option(
-        "--lora", metavar="PATH", type=_FILE, multiple=True, help="Apply this LoRA adapter (GGUF); may be repeated."
-    )
-    scaled = click.option(
-        "--lora-scaled",
-        metavar="PATH SCALE",
-        type=(_FILE, float),
-        multiple=True,
-        help="Apply this LoRA adapter at this scale, where 1 is as trained; may be repeated.",
-    )
-    command = lora(scaled(schema(command)))
+    command = adapter_options(schema(command))
     for name, metavar in reversed(_METAVARS.items()):
         option = click.option(f"--{name.replace('_', '-')}", name, metavar=metavar, help=Settings.help(name))
         command = option(command)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from localllm.cli.announce import announce, open_browser
-from localllm.cli.options import load_options
+from localllm.cli.options import adapter_options, adapter_specs, load_options
 from localllm.config import API_KEY_VARIABLE, Settings, load_settings
 from localllm.errors import RequestError
 from localllm.hardware.types import LoadOptions
@@ -31,6 +32,7 @@ _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 @click.option("--port", default=8080, show_default=True, type=click.IntRange(0, 65535), help="0 takes any free port.")
 @click.option("--slots", default=4, show_default=True, type=click.IntRange(1, 240), help="Answers at once, each model.")
 @load_options
+@adapter_options
 @click.option("--alias", "aliases", multiple=True, metavar="ALIAS=NAME", help="One more name for a model.")
 @click.option("--pin", "pinned", multiple=True, metavar="NAME", help="Never unload this model.")
 @click.option("--preload", is_flag=True, help="Load the first model before the first request.")
@@ -55,6 +57,8 @@ def command(
     host: str,
     port: int,
     slots: int,
+    lora: tuple[Path, ...],
+    lora_scaled: tuple[tuple[Path, float], ...],
     aliases: tuple[str, ...],
     pinned: tuple[str, ...],
     preload: bool,
@@ -104,7 +108,11 @@ def command(
         admin=not no_admin,
     )
     refs = list(models) or ([settings.model] if settings.model else [])
-    entries = parse_entries(refs, _load_options(settings, slots), pinned=pinned, aliases=aliases)
+    specs = adapter_specs(lora, lora_scaled)
+    if specs and len(refs) > 1:
+        raise RequestError("An adapter belongs to one model.", hint="Serve that model alone with --lora.")
+    options = replace(_load_options(settings, slots), adapters=tuple(specs))
+    entries = parse_entries(refs, options, pinned=pinned, aliases=aliases)
     limit = parse_size(max_memory, "--max-memory") if max_memory else None
     as_json = log_format == "json"
     _serve(server, entries, limit, idle_timeout, preload=preload, open_page=open_page, as_json=as_json)
@@ -132,13 +140,12 @@ def _serve(
     open_page: bool,
     as_json: bool,
 ) -> None:
-    from dataclasses import replace
-
     from localllm.server.app import create_app
     from localllm.server.manager import ModelManager
-    from localllm.server.serving import bound_socket, serve
+    from localllm.server.serving import bound_socket, check_tls, make_server
 
     manager = ModelManager(entries, _open_model, max_bytes=max_bytes, idle_s=idle_s, preload=preload)
+    check_tls(settings)
     sock = bound_socket(settings)
     settings = replace(settings, port=sock.getsockname()[1])
 
@@ -147,7 +154,8 @@ def _serve(
         if open_page:
             open_browser(settings.base_url)
 
-    serve(create_app(settings, manager), settings, sock, on_start=on_start)
+    server = make_server(create_app(settings, manager), settings, on_start=on_start, on_overdue=manager.close)
+    server.run(sockets=[sock])
 
 
 def _open_model(entry: ModelEntry, on_progress: Callable[[float], None]) -> LLM:

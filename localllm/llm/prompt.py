@@ -202,17 +202,17 @@ class _Rendering:
             return ""
         if text.rstrip().endswith(tags.start):
             return self._style.thinking_end()
-        return "" if self._template.mentions("enable_thinking") else self._style.empty_thinking()
+        return "" if self._style.has_switch(self._template.source) else self._style.empty_thinking()
 
 
 def _thinking_state(text: str, style: Format, chat: ChatSpec) -> Thinking:
     if style.tags is None:
-        return "off"
+        return "inside" if chat.continue_final_message else "off"
     if text.rstrip().endswith(style.tags.start):
         return "open"
     if chat.continue_final_message:
         # A message that was cut off while the model thought goes on thinking.
-        return "open" if text.rfind(style.tags.start) > text.rfind(style.tags.end) else "off"
+        return "open" if text.rfind(style.tags.start) > text.rfind(style.tags.end) else "inside"
     return "off" if chat.thinking is False or text.rstrip().endswith(style.tags.end) else "optional"
 
 
@@ -224,7 +224,8 @@ def _grammar(spec: GenerationSpec, style: Format, state: Thinking, control: Mapp
         toolbox = None
     if toolbox is None:
         if grammar is None:
-            return None
+            shape = "" if spec.chat.reasoning_budget is None else style.shape_grammar(control, state)
+            return GrammarSpec("lark", shape) if shape else None
         return msgspec.structs.replace(grammar, preamble=style.preamble(control, state))
     schema = None if grammar is None else grammar.text or _ANY_OBJECT
     return GrammarSpec("lark", style.grammar(toolbox, schema, control, state))

@@ -10,7 +10,8 @@ import pytest
 
 from localllm.engine.request import SamplingParams
 from localllm.errors import InvalidGrammar, RequestError
-from localllm.llm.options import BOUNDS, MAX_SEED, GenerateOptions, parse_options
+from localllm.llm.bounds import BOUNDS, MAX_SEED
+from localllm.llm.options import GenerateOptions, parse_options
 
 
 def test_no_options_are_the_engines_defaults() -> None:

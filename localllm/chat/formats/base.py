@@ -12,8 +12,8 @@ from localllm.chat.formats.parser import StreamParser, ThinkingTags
 from localllm.chat.formats.tools import Toolbox
 from localllm.chat.messages import Message, ToolCall
 
-Thinking = Literal["off", "optional", "open"]
-"""Whether reasoning comes first: it does not, it may, or the prompt has begun it."""
+Thinking = Literal["off", "optional", "open", "inside"]
+"""Whether reasoning comes first: it does not, it may, the prompt has begun it, or has begun the answer already."""
 
 
 class Format(ABC):
@@ -74,6 +74,10 @@ class Format(ABC):
         """Return what templates are told of thinking; most know one of these names."""
         return {} if thinking is None else {"enable_thinking": thinking, "thinking": thinking}
 
+    def has_switch(self, template: str) -> bool:
+        """Whether a template heeds what it is told of thinking."""
+        return "thinking" in template
+
     def thinking_end(self) -> str:
         """Return the text that a model is made to say, or a prompt to have, at the end of the reasoning."""
         return "" if self.tags is None else f"\n{self.tags.end}\n\n"
@@ -100,17 +104,35 @@ class Format(ABC):
 
     def thinking(self, lark: Lark, state: Thinking) -> str:
         """Return the expression of the reasoning, and the blanks after it; "" where there is none."""
-        if self.tags is None or state == "off":
+        if self.tags is None or state in ("off", "inside"):
             return ""
         rest = lark.up_to("thought", self.tags.end)
         if state == "open":
             return f"{rest} {BLANKS}"
         return f"({BLANKS} {lark.marker(self.tags.start)} {rest} {BLANKS})?"
 
+    def preamble_body(self, lark: Lark, state: Thinking) -> str:
+        """Return the expression of all that comes before an answer without calls."""
+        return self.thinking(lark, state)
+
+    def shape(self, lark: Lark, state: Thinking) -> str:
+        """Return the expression of an unconstrained answer that thinks once at most; "" where any text does that."""
+        return ""
+
+    def answer(self, lark: Lark, schema: str) -> str:
+        """Return the expression of an answer by a JSON schema, after the reasoning."""
+        return lark.schema(schema)
+
     def preamble(self, control: Mapping[str, int], state: Thinking) -> str:
         """Return the Lark grammar of what comes before a constrained answer; "" for nothing."""
         lark = Lark(control)
-        expression = self.thinking(lark, state)
+        expression = self.preamble_body(lark, state)
+        return lark.source(expression) if expression else ""
+
+    def shape_grammar(self, control: Mapping[str, int], state: Thinking) -> str:
+        """Return the Lark grammar that keeps a model to one stretch of reasoning; "" where it needs none."""
+        lark = Lark(control)
+        expression = self.shape(lark, state)
         return lark.source(expression) if expression else ""
 
     def grammar(self, toolbox: Toolbox, schema: str | None, control: Mapping[str, int], state: Thinking) -> str:
@@ -130,7 +152,7 @@ class Format(ABC):
         if toolbox.mode == "required":
             answer = self.calls(lark, toolbox)
         elif schema is not None:
-            answer = lark.schema(schema)
+            answer = self.answer(lark, schema)
             if toolbox.mode == "auto":
                 answer = either(answer, self.calls(lark, toolbox))
         else:

@@ -41,7 +41,7 @@ class CallReader:
         self.name: str | None = None
         """The function, once it is known."""
         self.id: str | None = None
-        """What the model calls the call, if it came before the arguments."""
+        """What the model calls the call, if that came before the name; later the call has been announced already."""
 
     @property
     def done(self) -> bool:
@@ -131,7 +131,7 @@ class CallReader:
             self.name = self._raw[1:-1] if self._raw[1:-1] in self._names else None
             if self.name is None:
                 self._place = "failed"
-        elif self._key in _IDS:
+        elif self._key in _IDS and self.name is None:
             self.id = json.loads(self._raw)
         elif self._key in _ARGUMENTS:
             self._has_arguments = True

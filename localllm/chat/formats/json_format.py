@@ -37,9 +37,10 @@ class JsonFormat(Format):
 
     def free_answer(self, lark: Lark, toolbox: Toolbox, beginnings: Sequence[str]) -> str:
         start = self.fence.start
+        tools = toolbox.tools if toolbox.mode == "none" else toolbox.callable
+        heads = [self._loose_head(lark, i, tool) for i, tool in enumerate(tools)] if self.loose else []
         if toolbox.mode == "none":
-            return lark.text_without("TEXT", beginnings=beginnings, within=[literal(start)])
-        heads = [self._loose_head(lark, i, tool) for i, tool in enumerate(toolbox.callable)] if self.loose else []
+            return lark.text_without("TEXT", beginnings=[*beginnings, *heads], within=[literal(start)])
         text = lark.text_without(
             "TEXT",
             beginnings=[*beginnings, *heads],

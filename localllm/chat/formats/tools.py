@@ -67,6 +67,7 @@ def parse_toolbox(tools: Any, choice: Any = None, parallel: Any = True) -> Toolb
         RequestError: an option is malformed; the message names it, as in "tools[1].function.name".
         InvalidGrammar: the schema of a tool cannot be enforced.
     """
+    parallel = True if parallel is None else parallel
     if not isinstance(parallel, bool):
         raise RequestError(f"parallel_tool_calls is {parallel!r}; it must be True or False.")
     parsed = _parse_tools(tools)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from localllm.runtime.backend import ModelInfo
 from localllm.server.manager import ServedModel
 
 
@@ -30,6 +31,11 @@ def model_card(model: ServedModel) -> dict[str, Any]:
     }
 
 
+def adapters(info: ModelInfo) -> list[dict[str, Any]]:
+    """Return the LoRA adapters as llama-server lists them: the id a request names, the scale where it names none."""
+    return [{"id": index, "path": item.name, "scale": item.scale} for index, item in enumerate(info.adapters)]
+
+
 def _meta(model: ServedModel) -> dict[str, Any]:
     """Return llama-server's `meta`, and what is ours."""
     info = model.loaded.info
@@ -46,5 +52,6 @@ def _meta(model: ServedModel) -> dict[str, Any]:
         "description": info.description,
         "kv_type_k": info.kv_type_k,
         "kv_type_v": info.kv_type_v,
+        "adapters": adapters(info),
         "notes": list(info.plan_notes),
     }
