@@ -29,11 +29,13 @@ if TYPE_CHECKING:
         NotEnoughMemory,
         RequestError,
     )
-    from localllm.llm import LLM, ChatEvent, Done, Progress, TextDelta, load
+    from localllm.hardware.types import AdapterSpec
+    from localllm.llm import LLM, ChatEvent, Done, Progress, ReasoningDelta, TextDelta, ToolCallDelta, load
     from localllm.runtime.backend import ModelInfo
 
 __all__ = [
     "LLM",
+    "AdapterSpec",
     "ChatEvent",
     "ContextLengthExceeded",
     "Done",
@@ -46,16 +48,19 @@ __all__ = [
     "ModelNotFound",
     "NotEnoughMemory",
     "Progress",
+    "ReasoningDelta",
     "RequestError",
     "TextDelta",
     "Timings",
+    "ToolCallDelta",
     "Usage",
     "__version__",
     "load",
 ]
 
 _HOMES = {
-    "localllm.llm": ("LLM", "ChatEvent", "Done", "Progress", "TextDelta", "load"),
+    "localllm.hardware.types": ("AdapterSpec",),
+    "localllm.llm": ("LLM", "ChatEvent", "Done", "Progress", "ReasoningDelta", "TextDelta", "ToolCallDelta", "load"),
     "localllm.engine.events": ("Timings", "Usage"),
     "localllm.engine.stats": ("EngineStats",),
     "localllm.runtime.backend": ("ModelInfo",),

@@ -11,6 +11,7 @@
     │   ├── ContextLengthExceeded  the prompt is longer than the context
     │   ├── InvalidGrammar         a grammar or JSON schema that cannot be honoured
     │   └── TemplateError          the chat template failed, or tried something it may not
+    ├── ServerError                a server that was asked over HTTP: not there, not ours, or it refused
     └── EngineError                the engine itself
         ├── EngineClosed           it was shut down
         ├── DecodeFailed           llama.cpp failed to evaluate a batch
@@ -78,6 +79,10 @@ class InvalidGrammar(RequestError):
 
 class TemplateError(RequestError):
     """The chat template failed, ran too long, or tried something the sandbox forbids."""
+
+
+class ServerError(LocalLLMError):
+    """A server that was asked over HTTP is not there, is not ours, or refused."""
 
 
 class EngineError(LocalLLMError):

@@ -5,8 +5,11 @@ from __future__ import annotations
 import itertools
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
 
 from localllm.engine.events import (
     ErrorInfo,
@@ -21,13 +24,23 @@ from localllm.engine.events import (
 )
 from localllm.engine.request import GenerationRequest
 from localllm.engine.stats import EngineStats
+from localllm.engine.vectors import VectorsEvent, VectorsSink
 from localllm.errors import ContextLengthExceeded, EngineClosed
-from localllm.runtime.backend import ModelInfo, Sink, TextControls
+from localllm.runtime.backend import EmbedRequest, ModelInfo, RankRequest, Sink, TextControls
 
 CHAT_TEMPLATE = (
     "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}"
     "{% if add_generation_prompt %}<assistant>{% endif %}"
 )
+
+
+N_EMBD = 8
+FIRST_VECTOR_ID = 1_000_000
+
+
+def byte_share(data: bytes, column: int) -> float:
+    """Return one number of an input's vector: how many of its bytes are `column` modulo the width."""
+    return float(sum(byte % N_EMBD == column for byte in data))
 
 
 @dataclass(frozen=True)
@@ -74,6 +87,8 @@ def model_info(**changes: object) -> ModelInfo:
         "eos_text": "",
         "add_bos": False,
         "load_s": 0.25,
+        "n_embd": N_EMBD,
+        "capabilities": ("completion", "chat", "embedding", "rerank"),
     }
     return ModelInfo(**(values | changes))  # type: ignore[arg-type]
 
@@ -102,13 +117,24 @@ class ScriptedBackend:
         self.calls: list[Call] = []
         self.threads: list[threading.Thread] = []
         self.closed = False
+        self.vector_requests: list[EmbedRequest | RankRequest] = []
+        self.answers_vectors = True
+        """Whether requests for vectors are answered at once; else they are left waiting."""
+        self.cancelled_ids: list[int] = []
 
     @property
     def info(self) -> ModelInfo:
         return self._info
 
+    @property
+    def is_alive(self) -> bool:
+        return not self.closed
+
     def tokenize(self, text: str, *, add_special: bool, parse_special: bool) -> list[int]:
         return list(text.encode())
+
+    def detokenize(self, tokens: Sequence[int]) -> bytes:
+        return bytes(tokens)
 
     def submit(self, request: GenerationRequest, controls: TextControls, sink: Sink) -> int:
         if self.closed:
@@ -126,7 +152,28 @@ class ScriptedBackend:
         thread.start()
         return request_id
 
+    def embed(self, request: EmbedRequest, sink: VectorsSink) -> int:
+        tokens = [text.encode() if isinstance(text, str) else bytes(text) for text in request.inputs]
+        vectors = np.array([[byte_share(data, column) for column in range(N_EMBD)] for data in tokens], np.float32)
+        return self._answer_vectors(request, sink, vectors, tokens)
+
+    def rank(self, request: RankRequest, sink: VectorsSink) -> int:
+        tokens = [(request.query + document).encode() for document in request.documents]
+        scores = np.array([[document.count(request.query)] for document in request.documents], np.float32)
+        return self._answer_vectors(request, sink, scores, tokens)
+
+    def _answer_vectors(
+        self, request: EmbedRequest | RankRequest, sink: VectorsSink, vectors: NDArray[np.float32], tokens: list[bytes]
+    ) -> int:
+        self.vector_requests.append(request)
+        request_id = FIRST_VECTOR_ID + len(self.vector_requests)
+        n_tokens, width = tuple(map(len, tokens)), vectors.shape[1]
+        if self.answers_vectors:
+            sink(VectorsEvent(request_id=request_id, n_tokens=n_tokens, width=width, data=vectors.tobytes()))
+        return request_id
+
     def cancel(self, request_id: int) -> None:
+        self.cancelled_ids.append(request_id)
         if 1 <= request_id <= len(self.calls):
             self.calls[request_id - 1].cancelled.set()
 

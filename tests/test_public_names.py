@@ -11,6 +11,7 @@ import localllm
 
 PUBLIC_NAMES = [
     "LLM",
+    "AdapterSpec",
     "ChatEvent",
     "ContextLengthExceeded",
     "Done",
@@ -23,9 +24,11 @@ PUBLIC_NAMES = [
     "ModelNotFound",
     "NotEnoughMemory",
     "Progress",
+    "ReasoningDelta",
     "RequestError",
     "TextDelta",
     "Timings",
+    "ToolCallDelta",
     "Usage",
     "__version__",
     "load",

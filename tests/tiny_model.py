@@ -67,6 +67,7 @@ def write_tiny_model(
     logit_std: float = 4.0,
     chat_template: str | None = CHATML,
     name: str = "tiny",
+    n_classes: int = 0,
     extra: Mapping[str, bool | int | float | str | list[Any]] | None = None,
 ) -> Path:
     """Write a seeded random model with F32 weights and a byte-level BPE tokenizer.
@@ -74,7 +75,7 @@ def write_tiny_model(
     Args:
         path: the file to write; its folder must exist.
         seed: the weights' seed; the same arguments give the same bytes.
-        arch: "llama" or "qwen2" (which adds biases to Q, K and V).
+        arch: "llama", "qwen2" (which adds biases to Q, K and V) or "qwen3" (which norms Q and K).
         n_layer: transformer blocks.
         n_embd: width of the residual stream.
         n_head: query heads.
@@ -86,6 +87,7 @@ def write_tiny_model(
         logit_std: standard deviation of the logits over the vocabulary.
         chat_template: Jinja source, or None to leave it out.
         name: general.name.
+        n_classes: outputs of a layer for ranking, which "qwen3" may have.
         extra: more metadata, by full key; integers are written as uint32.
 
     Returns:
@@ -110,6 +112,11 @@ def write_tiny_model(
     for key, value in (extra or {}).items():
         _add_value(writer, key, value)
     shapes = _shapes(arch, n_layer, n_embd, n_head * head_dim, n_head_kv * head_dim, n_ff)
+    if arch == "qwen3":
+        norms = ("attn_q_norm.weight", "attn_k_norm.weight")
+        shapes |= {f"blk.{layer}.{norm}": (head_dim,) for layer in range(n_layer) for norm in norms}
+    if n_classes:
+        shapes["cls.output.weight"] = (n_classes, n_embd)
     _add_weights(writer, shapes, np.random.default_rng(seed), logit_std)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()

@@ -14,6 +14,7 @@ from typing import Any
 
 import msgspec
 
+from localllm.chat.call_history import one_call_each, with_names, with_short_ids
 from localllm.chat.messages import Message, ToolCall
 from localllm.chat.sandbox.meter import OutOfBounds
 from localllm.errors import TemplateError
@@ -23,6 +24,8 @@ Render = Callable[[list[dict[str, Any]], list[Any] | None], str]
 
 _NEEDLE = "zqneedle"
 _BETWEEN = "\n\n"
+_CALL_ID = "call12345"
+"""Mistral's templates insist on identifiers of nine characters."""
 
 
 def _user(content: Any = "Hi.") -> dict[str, Any]:
@@ -30,9 +33,8 @@ def _user(content: Any = "Hi.") -> dict[str, Any]:
 
 
 def _call(arguments: Any, content: Any = "") -> dict[str, Any]:
-    # Mistral's templates insist on identifiers of nine characters.
     function = {"name": "fn", "arguments": arguments}
-    call = {"id": "call12345", "type": "function", "function": function}
+    call = {"id": _CALL_ID, "type": "function", "function": function}
     return {"role": "assistant", "content": content, "tool_calls": [call]}
 
 
@@ -93,6 +95,38 @@ class Capabilities:
         function = {"name": _NEEDLE, "description": "d", "parameters": parameters}
         return _NEEDLE in self._ask(self._hi, tools=[{"type": "function", "function": function}])
 
+    @functools.cached_property
+    def calls(self) -> bool:
+        """Whether calls of tools come out, and their results."""
+        result = {"role": "tool", "content": self._content(_NEEDLE), "tool_call_id": _CALL_ID, "name": "fn"}
+        shown = self._ask(self._hi, self._some_calls(f"{_NEEDLE}fn"), result)
+        return f"{_NEEDLE}fn" in shown and _NEEDLE in shown.replace(f"{_NEEDLE}fn", "")
+
+    @functools.cached_property
+    def several_calls(self) -> bool:
+        """Whether one message may have more calls than one."""
+        return _NEEDLE in self._ask(self._hi, self._some_calls("fn", _NEEDLE))
+
+    @functools.cached_property
+    def any_call_id(self) -> bool:
+        """Whether calls may be identified by any text."""
+        call = self._some_calls("fn", call_id="call_0123456789-abcdef")
+        return bool(self._ask(self._hi, call)) or not self._ask(self._hi, self._some_calls("fn"))
+
+    @functools.cached_property
+    def reasoning_key(self) -> str:
+        """What the template calls the reasoning in a message."""
+        for key in ("reasoning_content", "thinking", "reasoning"):
+            if _NEEDLE in self._ask(self._hi, {**self._some_calls("fn"), key: _NEEDLE}):
+                return key
+        return "reasoning_content"
+
+    def _some_calls(self, *names: str, call_id: str = _CALL_ID) -> dict[str, Any]:
+        call = _call({} if self.object_arguments else "{}", None if self.null_content else "")
+        function = call["tool_calls"][0]["function"]
+        calls = [{"id": call_id, "type": "function", "function": {**function, "name": name}} for name in names]
+        return {**call, "tool_calls": calls}
+
     @property
     def _hi(self) -> dict[str, Any]:
         return _user(self._content("Hi."))
@@ -118,7 +152,16 @@ def adapt(messages: Sequence[Message], can: Capabilities) -> list[dict[str, Any]
         fitted = [_as_user(fitted[0]), *fitted[1:]]
     if _has_repeats(fitted) and not can.repeated_roles:
         fitted = _joined(fitted)
+    if any(message.tool_calls or message.role == "tool" for message in fitted):
+        fitted = _fitted_calls(fitted, can)
     return [_as_dict(message, can) for message in fitted]
+
+
+def _fitted_calls(messages: Sequence[Message], can: Capabilities) -> list[Message]:
+    fitted = with_names(messages)
+    if any(len(message.tool_calls) > 1 for message in fitted) and not can.several_calls:
+        fitted = one_call_each(fitted)
+    return fitted if can.any_call_id else with_short_ids(fitted)
 
 
 def _as_user(message: Message) -> Message:
@@ -159,8 +202,9 @@ def _as_dict(message: Message, can: Capabilities) -> dict[str, Any]:
         fields["name"] = message.name
     if message.tool_call_id is not None:
         fields["tool_call_id"] = message.tool_call_id
-    if message.reasoning is not None:
-        fields["reasoning_content"] = message.reasoning
+    # gpt-oss takes either the thoughts or the words before a call.
+    if message.reasoning and not (message.tool_calls and content and can.reasoning_key == "thinking"):
+        fields[can.reasoning_key] = message.reasoning
     return fields
 
 

@@ -7,6 +7,7 @@ generation fails: text that merely looks constrained is never let through.
 
 from __future__ import annotations
 
+import json
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -16,23 +17,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from localllm.chat.gbnf import gbnf_to_lark
-from localllm.chat.schema import MAX_GRAMMAR_CHARS, checked_schema
+from localllm.chat.schema import JSON_OPTIONS, MAX_GRAMMAR_CHARS, checked_schema
 from localllm.errors import InvalidGrammar
 
 if TYPE_CHECKING:
     from llguidance import LLMatcher, LLTokenizer
-    from llguidance._lib import JsonCompileOptions
 
 KINDS = ("json_schema", "json_object", "gbnf", "regex", "lark")
 
-_WHITESPACE = r" |\n{1,2}[ \t]{0,20}"
-"""At most one of these between two tokens of JSON, as in llama.cpp: small models emit blanks for ever."""
-_JSON_OPTIONS: JsonCompileOptions = {
-    "whitespace_flexible": True,
-    "whitespace_pattern": _WHITESPACE,
-    "lenient": False,
-    "coerce_one_of": False,
-}
 _N_KEPT_GRAMMARS = 32
 _MAX_REASON_CHARS = 400
 _NEG_INF = np.float32(-np.inf)
@@ -186,29 +178,30 @@ class GrammarCompiler:
         self._vocab = vocab
         self._lock = threading.Lock()
         self._tokenizer: LLTokenizer | None = None
-        self._compiled: OrderedDict[tuple[str, str], LLMatcher] = OrderedDict()
+        self._compiled: OrderedDict[tuple[str, str, str], LLMatcher] = OrderedDict()
 
-    def compile(self, kind: str, text: str = "") -> GrammarConstraint:
+    def compile(self, kind: str, text: str = "", *, preamble: str = "") -> GrammarConstraint:
         """Return a constraint at the beginning of a grammar.
 
         Args:
             kind: "json_schema", "json_object", "gbnf", "regex" or "lark".
             text: the grammar; not read for "json_object", which is any JSON object.
+            preamble: a Lark grammar of what comes first; "" for nothing.
 
         Raises:
             InvalidGrammar: the grammar cannot be read, or cannot be enforced in full.
         """
         with self._lock:
-            matcher = self._compiled.get((kind, text))
+            key = (kind, text, preamble)
+            matcher = self._compiled.get(key)
             if matcher is None:
-                matcher = self._compile(kind, text)
-                self._compiled[kind, text] = matcher
-            self._compiled.move_to_end((kind, text))
+                matcher = self._compiled[key] = self._compile(*key)
+            self._compiled.move_to_end(key)
             if len(self._compiled) > _N_KEPT_GRAMMARS:
                 self._compiled.popitem(last=False)
             return GrammarConstraint(matcher.deep_copy(), self._vocab.n_vocab, self._vocab.end_tokens)
 
-    def _compile(self, kind: str, text: str) -> LLMatcher:
+    def _compile(self, kind: str, text: str, preamble: str) -> LLMatcher:
         from llguidance import LLMatcher
 
         if len(text) > MAX_GRAMMAR_CHARS:
@@ -217,6 +210,8 @@ class GrammarCompiler:
                 hint="Make it smaller.",
             )
         source = _source(kind, text)
+        if preamble:
+            source = _after(preamble, source)
         tokenizer = self._llguidance_tokenizer()
         _, complaints = LLMatcher.validate_grammar_with_warnings(source, tokenizer)
         matcher = LLMatcher(tokenizer, source, log_level=0)
@@ -243,7 +238,7 @@ def _source(kind: str, text: str) -> str:
     if kind in ("json_schema", "json_object"):
         schema = checked_schema(text) if kind == "json_schema" else '{"type": "object"}'
         try:
-            return LLMatcher.grammar_from_json_schema(schema, overrides=_JSON_OPTIONS)
+            return LLMatcher.grammar_from_json_schema(schema, overrides=JSON_OPTIONS)
         except ValueError as error:
             raise InvalidGrammar(
                 f"The {kind} grammar cannot be honoured: {_first_line(str(error))}", hint=_hint(kind)
@@ -255,6 +250,14 @@ def _source(kind: str, text: str) -> str:
     if kind == "lark":
         return LLMatcher.grammar_from_lark(text)
     raise InvalidGrammar(f"Unknown kind of grammar {kind!r}.", hint=f"One of {', '.join(KINDS)}.")
+
+
+def _after(preamble: str, source: str) -> str:
+    """Return the grammar of a text of `preamble` and then one of `source`."""
+    is_lark = not source.startswith("{")
+    answer = {"lark_grammar": source} if is_lark else json.loads(source)["grammars"][0]
+    first = {"lark_grammar": "start: before @answer\nbefore: @before"}
+    return json.dumps({"grammars": [first, {"name": "before", "lark_grammar": preamble}, {**answer, "name": "answer"}]})
 
 
 def _hint(kind: str) -> str:

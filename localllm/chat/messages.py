@@ -56,6 +56,11 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
 
 
 _FIELDS = frozenset(Message.__struct_fields__)
+_MISSING = {
+    "image_url": "no multimodal projector (mmproj) is loaded for images",
+    "input_image": "no multimodal projector (mmproj) is loaded for images",
+    "input_audio": "no multimodal projector (mmproj) is loaded for audio",
+}
 _PART_TYPES = {"input_text": "text", "output_text": "text"}
 
 
@@ -115,11 +120,11 @@ def _part(part: Any, where: str) -> Any:
         return {"type": "text", "text": part}
     if not isinstance(part, Mapping) or not isinstance(part.get("type", "text"), str):
         return part
-    kind = part.get("type", "text")
+    kind: str = part.get("type", "text")
     kind = _PART_TYPES.get(kind, kind)
     if kind != "text":
         raise RequestError(
-            f"{where}.type: {kind!r} parts are not supported.",
+            f"{where}.type: {kind!r} parts are not supported: {_MISSING.get(kind, 'only text is')}.",
             hint="This model reads text; pass text parts only.",
         )
     return {"type": kind, **{key: value for key, value in part.items() if key == "text"}}

@@ -3,11 +3,24 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from localllm.errors import InvalidGrammar
 
+if TYPE_CHECKING:
+    from llguidance._lib import JsonCompileOptions
+
 MAX_GRAMMAR_CHARS = 1 << 20
+
+_WHITESPACE = r" |\n{1,2}[ \t]{0,20}"
+"""At most one of these between two tokens of JSON, as in llama.cpp: small models emit blanks for ever."""
+JSON_OPTIONS: JsonCompileOptions = {
+    "whitespace_flexible": True,
+    "whitespace_pattern": _WHITESPACE,
+    "lenient": False,
+    "coerce_one_of": False,
+}
+"""How the compiler reads JSON schemas."""
 
 _WITH_SCHEMA = frozenset({"additionalItems", "additionalProperties", "items"})
 _WITH_SCHEMAS = frozenset({"allOf", "anyOf", "items", "oneOf", "prefixItems"})

@@ -29,21 +29,28 @@ class ChatTemplate:
     def __init__(self, source: str | None, *, bos_text: str, eos_text: str, fallback: bool = False) -> None:
         self._bos_text = bos_text
         self._eos_text = eos_text
+        self.source = CHATML if source is None else source
+        """The Jinja text that is rendered."""
         self.is_fallback = source is None
         """Whether this is ChatML for want of a template."""
         try:
-            self._template = SandboxedTemplate(CHATML if source is None else source)
+            self._template = SandboxedTemplate(self.source)
         except TemplateError:
             if not fallback:
                 raise
+            self.source, self.is_fallback = CHATML, True
             self._template = SandboxedTemplate(CHATML)
-            self.is_fallback = True
         self._capabilities = Capabilities(self._probe)
 
     @property
     def supports_tools(self) -> bool:
         """Whether the template shows the model what tools there are; where not, `render` refuses tools."""
         return self._capabilities.tools
+
+    @property
+    def supports_calls(self) -> bool:
+        """Whether the template shows calls of tools and their results."""
+        return self._capabilities.calls
 
     @property
     def supports_system(self) -> bool:

@@ -12,7 +12,7 @@ from localllm.cli.conversation import Conversation
 from localllm.cli.dialogue import Dialogue
 from localllm.cli.lines import ReadLine, piped_line, read_message, terminal_line
 from localllm.cli.model import open_model
-from localllm.cli.options import generation_options, shared_options
+from localllm.cli.options import adapter_specs, generation_options, shared_options
 from localllm.cli.screen import AnswerWriter, MarkdownAnswer, error_notice, notice, plain_answer
 from localllm.cli.slash import Quit, obey
 from localllm.cli.status import StatusLine
@@ -23,7 +23,13 @@ from localllm.errors import EngineClosed, LocalLLMError
 @click.command("chat", short_help="Talk to a model in the terminal.")
 @click.argument("model", required=False)
 @shared_options
-def command(model: str | None, schema_file: Path | None, **flags: str | None) -> None:
+def command(
+    model: str | None,
+    schema_file: Path | None,
+    lora: tuple[Path, ...],
+    lora_scaled: tuple[tuple[Path, float], ...],
+    **flags: str | None,
+) -> None:
     """Talk to a model in the terminal.
 
     Ctrl-C stops an answer, and /help shows the commands. Where stdin is not a terminal, each of its lines is answered
@@ -32,7 +38,7 @@ def command(model: str | None, schema_file: Path | None, **flags: str | None) ->
     settings = load_settings({**flags, "model": model})
     options = generation_options(settings, schema_file)
     is_terminal = sys.stdin.isatty() and sys.stdout.isatty()
-    with open_model(settings, StatusLine(), in_process=False) as llm:
+    with open_model(settings, StatusLine(), adapter_specs(lora, lora_scaled), in_process=False) as llm:
         new_writer: Callable[[], AnswerWriter] = MarkdownAnswer if is_terminal else plain_answer
         dialogue = Dialogue(llm, Conversation(settings.system), options, new_writer)
         if is_terminal:

@@ -24,6 +24,7 @@ EXIT_CODES: dict[type[errors.LocalLLMError], int] = {
     errors.RequestError: 6,
     errors.ContextLengthExceeded: 7,
     errors.EngineError: 8,
+    errors.ServerError: 9,
 }
 """The code of the nearest class above an error's own."""
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from localllm.cli.status import StatusLine
 from localllm.config import Settings
+from localllm.hardware.types import AdapterSpec
 from localllm.llm import LLM, load
 
 
-def open_model(settings: Settings, status: StatusLine, *, in_process: bool) -> LLM:
+def open_model(settings: Settings, status: StatusLine, adapters: Sequence[AdapterSpec], *, in_process: bool) -> LLM:
     """Load the model that the settings name, for one conversation at a time.
 
     Raises:
@@ -22,6 +25,7 @@ def open_model(settings: Settings, status: StatusLine, *, in_process: bool) -> L
             kv_type=settings.kv_type_k,
             kv_type_v=settings.kv_type_v,
             n_slots=1,
+            adapters=adapters,
             in_process=in_process,
             on_progress=status.loading,
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -10,6 +10,7 @@ import click
 
 from localllm.config import Settings
 from localllm.errors import InvalidGrammar
+from localllm.hardware.types import AdapterSpec
 from localllm.llm.options import GenerateOptions, parse_options
 
 _METAVARS = {
@@ -27,10 +28,27 @@ _METAVARS = {
 }
 
 
+_FILE = click.Path(path_type=Path)
+
 Verb = TypeVar("Verb", bound=Callable[..., None])
 
 
 _LOADING = ("n_ctx", "threads", "gpu_layers", "kv_type")
+
+
+def adapter_options(command: Verb) -> Verb:
+    """Add the flags of LoRA adapters, which `adapter_specs` reads."""
+    lora = click.option(
+        "--lora", metavar="PATH", type=_FILE, multiple=True, help="Apply this LoRA adapter (GGUF); may be repeated."
+    )
+    scaled = click.option(
+        "--lora-scaled",
+        metavar="PATH SCALE",
+        type=(_FILE, float),
+        multiple=True,
+        help="Apply this LoRA adapter at this scale, where 1 is as trained; may be repeated.",
+    )
+    return lora(scaled(command))
 
 
 def load_options(command: Verb) -> Verb:
@@ -47,14 +65,19 @@ def shared_options(command: Verb) -> Verb:
         "--json-schema",
         "schema_file",
         metavar="FILE",
-        type=click.Path(path_type=Path),
+        type=_FILE,
         help="Answer in JSON that follows the schema in this file.",
     )
-    command = schema(command)
+    command = adapter_options(schema(command))
     for name, metavar in reversed(_METAVARS.items()):
         option = click.option(f"--{name.replace('_', '-')}", name, metavar=metavar, help=Settings.help(name))
         command = option(command)
     return command
+
+
+def adapter_specs(lora: Sequence[Path], lora_scaled: Sequence[tuple[Path, float]]) -> list[AdapterSpec]:
+    """Return the adapters that the flags name: those of --lora, then those of --lora-scaled."""
+    return [*map(AdapterSpec, lora), *(AdapterSpec(path, scale) for path, scale in lora_scaled)]
 
 
 def generation_options(settings: Settings, schema_file: Path | None, **more: Any) -> GenerateOptions:

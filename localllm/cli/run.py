@@ -13,7 +13,7 @@ from typing import Any
 import click
 
 from localllm.cli.model import open_model
-from localllm.cli.options import generation_options, shared_options
+from localllm.cli.options import adapter_specs, generation_options, shared_options
 from localllm.cli.status import StatusLine, speed_summary
 from localllm.cli.terminal import TextOutput
 from localllm.config import Settings, load_settings
@@ -32,6 +32,8 @@ from localllm.store.resolve import DEMO_NAME
 def command(
     arguments: tuple[str, ...],
     schema_file: Path | None,
+    lora: tuple[Path, ...],
+    lora_scaled: tuple[tuple[Path, float], ...],
     stop: tuple[str, ...],
     raw: bool,
     as_json: bool,
@@ -55,7 +57,7 @@ def command(
         raise RequestError("--raw and --system exclude each other.", hint="Write it into the prompt, or drop --raw.")
     options = generation_options(settings, schema_file, stop=list(stop))
     status = StatusLine()
-    with open_model(settings, status, in_process=True) as llm:
+    with open_model(settings, status, adapter_specs(lora, lora_scaled), in_process=True) as llm:
         stream = llm.generate(prompt, **options) if raw else _chat(llm, settings, prompt, options)
         done = _follow(stream, status, None if as_json else TextOutput())
         if as_json:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 import re
-import webbrowser
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from localllm.cli.options import load_options
+from localllm.cli.announce import announce, open_browser
+from localllm.cli.options import adapter_options, adapter_specs, load_options
 from localllm.config import API_KEY_VARIABLE, Settings, load_settings
 from localllm.errors import RequestError
 from localllm.hardware.types import LoadOptions
@@ -31,6 +32,7 @@ _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 @click.option("--port", default=8080, show_default=True, type=click.IntRange(0, 65535), help="0 takes any free port.")
 @click.option("--slots", default=4, show_default=True, type=click.IntRange(1, 240), help="Answers at once, each model.")
 @load_options
+@adapter_options
 @click.option("--alias", "aliases", multiple=True, metavar="ALIAS=NAME", help="One more name for a model.")
 @click.option("--pin", "pinned", multiple=True, metavar="NAME", help="Never unload this model.")
 @click.option("--preload", is_flag=True, help="Load the first model before the first request.")
@@ -55,6 +57,8 @@ def command(
     host: str,
     port: int,
     slots: int,
+    lora: tuple[Path, ...],
+    lora_scaled: tuple[tuple[Path, float], ...],
     aliases: tuple[str, ...],
     pinned: tuple[str, ...],
     preload: bool,
@@ -104,9 +108,14 @@ def command(
         admin=not no_admin,
     )
     refs = list(models) or ([settings.model] if settings.model else [])
-    entries = parse_entries(refs, _load_options(settings, slots), pinned=pinned, aliases=aliases)
+    specs = adapter_specs(lora, lora_scaled)
+    if specs and len(refs) > 1:
+        raise RequestError("An adapter belongs to one model.", hint="Serve that model alone with --lora.")
+    options = replace(_load_options(settings, slots), adapters=tuple(specs))
+    entries = parse_entries(refs, options, pinned=pinned, aliases=aliases)
     limit = parse_size(max_memory, "--max-memory") if max_memory else None
-    _serve(server, entries, limit, idle_timeout, preload=preload, open_page=open_page)
+    as_json = log_format == "json"
+    _serve(server, entries, limit, idle_timeout, preload=preload, open_page=open_page, as_json=as_json)
 
 
 def parse_size(text: str, flag: str) -> int:
@@ -129,9 +138,8 @@ def _serve(
     *,
     preload: bool,
     open_page: bool,
+    as_json: bool,
 ) -> None:
-    from dataclasses import replace
-
     from localllm.server.app import create_app
     from localllm.server.manager import ModelManager
     from localllm.server.serving import bound_socket, serve
@@ -140,13 +148,12 @@ def _serve(
     sock = bound_socket(settings)
     settings = replace(settings, port=sock.getsockname()[1])
 
-    def announce() -> None:
-        names = ", ".join(entry.name for entry in entries)
-        click.echo(f"Serving {names} at {settings.base_url}/v1 (page: {settings.base_url}, Ctrl-C stops)", err=True)
+    def on_start() -> None:
+        announce(settings, [entry.name for entry in entries], as_json=as_json)
         if open_page:
-            webbrowser.open(settings.base_url)
+            open_browser(settings.base_url)
 
-    serve(create_app(settings, manager), settings, sock, on_start=announce)
+    serve(create_app(settings, manager), settings, sock, on_start=on_start)
 
 
 def _open_model(entry: ModelEntry, on_progress: Callable[[float], None]) -> LLM:

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from localllm.cli.tables import size, table
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
@@ -41,10 +43,10 @@ def _json(summary: ModelSummary, with_tensors: bool) -> str:
 
 
 def _page(summary: ModelSummary, with_tensors: bool) -> Iterator[str]:
-    yield from _table(list(_facts(summary)), right=())
+    yield from table(list(_facts(summary)))
     yield from _section(
         "Tensor types",
-        [(line.type, f"{line.n_tensors}", _count(line.n_params), _size(line.n_bytes)) for line in summary.types],
+        [(line.type, f"{line.n_tensors}", _count(line.n_params), size(line.n_bytes)) for line in summary.types],
         right=(1, 2, 3),
         head=("type", "tensors", "weights", "size"),
     )
@@ -53,7 +55,7 @@ def _page(summary: ModelSummary, with_tensors: bool) -> Iterator[str]:
         yield from _section(
             "Tensors",
             [
-                (_clean(line.name), line.type, " × ".join(map(str, line.shape)), _size(line.n_bytes))
+                (_clean(line.name), line.type, " × ".join(map(str, line.shape)), size(line.n_bytes))
                 for line in summary.tensors
             ],
             right=(3,),
@@ -64,7 +66,7 @@ def _page(summary: ModelSummary, with_tensors: bool) -> Iterator[str]:
 def _facts(summary: ModelSummary) -> Iterator[tuple[str, str]]:
     yield "File", _clean(summary.path, 200)
     parts = f" in {summary.n_parts} files" if summary.n_parts > 1 else ""
-    yield "Size", f"{_size(summary.n_bytes)}{parts}"
+    yield "Size", f"{size(summary.n_bytes)}{parts}"
     if summary.name:
         yield "Name", _clean(summary.name)
     yield "Architecture", _clean(summary.architecture)
@@ -90,7 +92,7 @@ def _shape_facts(shape: ModelShape) -> Iterator[tuple[str, str]]:
     if shape.is_recurrent or shape.is_hybrid:
         yield "Memory", "recurrent" if shape.is_recurrent else "hybrid: attention and recurrent layers"
     if any(shape.kv_width_k):
-        yield "KV cache", f"{_size(shape.kv_bytes_per_token())} per token at f16"
+        yield "KV cache", f"{size(shape.kv_bytes_per_token())} per token at f16"
 
 
 def _section(
@@ -98,18 +100,7 @@ def _section(
 ) -> Iterator[str]:
     yield ""
     yield click.style(title, bold=True)
-    yield from ("  " + line for line in _table(([head] if head else []) + rows, right))
-
-
-def _table(rows: Sequence[tuple[str, ...]], right: Sequence[int]) -> Iterator[str]:
-    """Yield rows with their columns aligned; those in `right` to the right, and the last one not padded."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        cells = [
-            cell.rjust(width) if index in right else cell.ljust(width)
-            for index, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ]
-        yield "  ".join(cells).rstrip()
+    yield from ("  " + line for line in table(([head] if head else []) + rows, right))
 
 
 def _value(line: MetadataLine) -> str:
@@ -131,10 +122,3 @@ def _count(n: int) -> str:
         if n >= unit:
             return f"{n / unit:.2f} {name}"
     return str(n)
-
-
-def _size(n_bytes: int) -> str:
-    for unit, name in ((1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")):
-        if n_bytes >= unit:
-            return f"{n_bytes / unit:.2f} {name}"
-    return f"{n_bytes} B"

@@ -27,12 +27,13 @@ def choose_token(context: Context, vocab: Vocab, sequence: Sequence, index: int)
     token = int(context.logits(index).argmax()) if chain is None else chain.sample(context, index)
     if sequence.constraint is not None:
         sequence.constraint.accept(token)
+    piece = vocab.piece(token, special=token in sequence.request.visible_tokens)
     if before is None:
-        return token, TokenEvent(sequence.request_id, token, vocab.piece(token))
+        return token, TokenEvent(sequence.request_id, token, piece)
     return token, TokenEvent(
         sequence.request_id,
         token,
-        vocab.piece(token),
+        piece,
         float(before[token]),
         top_logprobs(before, n_logprobs or 0, vocab),
     )

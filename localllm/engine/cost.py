@@ -20,6 +20,8 @@ SMOOTH_STEP_S = 0.05
 """... but never shorter than this: nobody sees a pause of a twentieth of a second, and tiny chunks cost everybody."""
 MAX_IDLE_STEP_S = 2.0
 """With no stream running, a step is bounded only so that a newcomer soon gets its turn (a cancel ends it at once)."""
+IDLE_VISIT_S = 0.5
+"""With no stream running, other work on the engine's thread takes this long at most before requests are looked at."""
 _TILE = 64
 """llama.cpp's CPU attention works in tiles of this many tokens; a chunk that fills its tiles wastes nothing."""
 
@@ -55,6 +57,10 @@ class StepCost:
     def step_target_s(self, n_streams: int) -> float:
         """Return how long a step may take that `n_streams` running streams wait for."""
         return _step_target_s(self.decode_s(n_streams))
+
+    def visit_s(self, n_streams: int) -> float:
+        """Return how long a visitor may compute between two steps: what a chunk of a prompt may take in one."""
+        return self.step_target_s(n_streams) - self.decode_s(n_streams) if n_streams else IDLE_VISIT_S
 
     def chunk(self, n_streams: int) -> int:
         """Return how many prompt tokens the next step may carry beside `n_streams` running streams."""

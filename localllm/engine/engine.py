@@ -14,25 +14,26 @@ import time
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
-from localllm.engine import aside
+from localllm.engine import long_prompts
+from localllm.engine.adapters import Adapters
 from localllm.engine.cells import CellPool
 from localllm.engine.choose import choose_token
-from localllm.engine.cost import StepCost
+from localllm.engine.counters import Counters, Totals
 from localllm.engine.events import ErrorInfo, Event, FinishEvent, FinishReason, PrefillProgress, StopCause
 from localllm.engine.intake import Intake
+from localllm.engine.long_prompts import LongPrompts
 from localllm.engine.matchers import StopCondition, TokenConstraint
-from localllm.engine.pacing import Profile, Turns
 from localllm.engine.prefix_cache import PrefixCache
 from localllm.engine.request import GenerationRequest
 from localllm.engine.room import Room
 from localllm.engine.runner import Runner
 from localllm.engine.scheduler import Scheduler, StepPlan
 from localllm.engine.sequence import Sequence
-from localllm.engine.stats import EngineStats, Totals
-from localllm.errors import DecodeFailed, EngineClosed, LocalLLMError
-from localllm.hardware import available_ram_bytes
+from localllm.engine.stats import EngineStats
+from localllm.engine.visits import Visitor
+from localllm.errors import EngineClosed, LocalLLMError
 from localllm.hardware.types import LoadPlan, n_sequence_ids
-from localllm.llama import AbortFlag, Context, ContextParams, Model, SamplerChain
+from localllm.llama import AbortFlag, Context, ContextParams, LoraAdapter, Model
 
 log = logging.getLogger("localllm.engine")
 
@@ -45,7 +46,11 @@ class _Close(NamedTuple):
     pass
 
 
-Command = Sequence | _Cancel | _Close
+class _Wake(NamedTuple):
+    pass
+
+
+Command = Sequence | _Cancel | _Close | _Wake
 
 
 class Engine:
@@ -54,8 +59,11 @@ class Engine:
     Args:
         model: stays the caller's, to be closed after the engine.
         plan: how large a context, how many slots.
+        adapters: loaded LoRA adapters by id, each with its scale where a request does not say. They stay the
+            caller's, to be closed after the engine.
         max_host_cache_bytes: RAM for prefixes that left the cache.
         after_step: called on the engine's thread after each step's events.
+        visitor: other work for this thread, done between steps; closed with the engine.
     """
 
     def __init__(
@@ -63,14 +71,14 @@ class Engine:
         model: Model,
         plan: LoadPlan,
         *,
+        adapters: Iterable[tuple[LoraAdapter, float]] = (),
         max_host_cache_bytes: int = 1 << 30,
         after_step: Callable[[], None] | None = None,
+        visitor: Visitor | None = None,
     ) -> None:
+        self._visitor = visitor
         self._vocab = model.vocab
-        self._model = model
         self._after_step = after_step
-        self._plan = plan
-        self._can_step_aside = plan.n_gpu_layers == 0 and model.can_roll_back
         n_seq_max = n_sequence_ids(plan.n_slots)
         abort = AbortFlag()
         self._context = Context(
@@ -91,14 +99,22 @@ class Engine:
         self.n_slots = plan.n_slots
         self._pool = CellPool(self._context.memory, self._context, self.n_cells, n_seq_max)
         self._cache = PrefixCache(self._pool, max_host_cache_bytes)
-        self._cost = StepCost()
-        self._turns = Turns(self._cost)
-        self._profile = Profile()
-        self._scheduler = Scheduler(plan.n_slots, self._context.n_batch, self._cost)
+        self._scheduler = Scheduler(plan.n_slots, self._context.n_batch)
         self._room = Room(self._pool, self._cache, self._scheduler, can_share=model.can_roll_back)
-        self._intake = Intake(self._vocab, self.n_ctx)
-        self._runner = Runner(self._context, self._pool, abort)
+        loaded = Adapters(tuple(adapters))
+        self._intake = Intake(self._vocab, self.n_ctx, loaded)
+        self._runner = Runner(self._context, self._pool, loaded, abort)
+        self._long_prompts = LongPrompts(
+            model,
+            plan,
+            long_prompts.Engine(self._step_and_flush, self._listen, self._report_progress, self._advance, self._fail),
+            scheduler=self._scheduler,
+            pool=self._pool,
+            room=self._room,
+            adapters=loaded,
+        )
         self._totals = Totals()
+        self._counters = Counters(self._totals, self._scheduler, self._pool, self._cache, self._room)
         self._commands: queue.SimpleQueue[Command] = queue.SimpleQueue()
         self._ids = itertools.count(1)
         self._closed = threading.Event()
@@ -145,31 +161,13 @@ class Engine:
         self._commands.put(_Cancel(request_id))
         self._runner.abort(request_id)
 
+    def wake(self) -> None:
+        """Say that the visitor may have work now."""
+        self._commands.put(_Wake())
+
     def stats(self) -> EngineStats:
         """Return a snapshot; counts taken while a step runs may be a step apart."""
-        totals, pool, scheduler = self._totals, self._pool, self._scheduler
-        return EngineStats(
-            n_running=len(scheduler.running),
-            n_waiting=len(scheduler.waiting) + self._commands.qsize(),
-            n_cells=self.n_cells,
-            n_cells_used=pool.n_used,
-            n_cells_used_max=totals.n_cells_used_max,
-            n_cells_idle=pool.n_idle,
-            n_cached_prefixes=len(self._cache),
-            host_cache_bytes=self._cache.host_bytes,
-            n_sequence_ids_used=pool.n_ids_used,
-            n_samplers=SamplerChain.n_alive,
-            n_requests=totals.n_requests,
-            n_finished=totals.n_finished,
-            n_cancelled=totals.n_cancelled,
-            n_preemptions=self._room.n_preemptions,
-            n_steps=totals.n_steps,
-            n_tokens_decoded=totals.n_tokens_decoded,
-            n_tokens_prefilled=totals.n_tokens_prefilled,
-            n_tokens_cached=totals.n_tokens_cached,
-            decode_s=totals.decode_s,
-            busy_s=totals.busy_s,
-        )
+        return self._counters.snapshot(self._commands.qsize())
 
     @property
     def is_running(self) -> bool:
@@ -194,8 +192,8 @@ class Engine:
     def _run(self) -> None:
         try:
             while not self._closed.is_set():
-                self._take_commands(block=not self._scheduler.has_work)
-                if self._scheduler.has_work and not self._closed.is_set():
+                self._take_commands(block=not self._has_work)
+                if self._has_work and not self._closed.is_set():
                     self._step_and_flush()
                 elif self._after_step is not None:
                     self._after_step()
@@ -210,6 +208,8 @@ class Engine:
             self._closed.set()
         self._take_commands(block=False)
         self._end_all("cancelled")
+        if self._visitor is not None:
+            self._visitor.close()
         if self._after_step is not None:
             self._after_step()
         self._context.close()
@@ -229,8 +229,12 @@ class Engine:
                 sequence = self._scheduler.find(command.request_id)
                 if sequence is not None:
                     self._finish(sequence, "cancelled")
-            else:
+            elif isinstance(command, _Close):
                 return
+
+    def _listen(self) -> bool:
+        self._take_commands(block=False)
+        return not self._closed.is_set()
 
     def _step(self) -> None:
         """Admit, make room, decode, choose, report."""
@@ -245,8 +249,9 @@ class Engine:
             return
         if plan.n_tokens == 0:
             return
-        if self._is_better_aside(plan):
-            self._prefill_aside(plan.chunks[0][0])
+        if self._long_prompts.is_better_aside(plan):
+            n_computed = self._long_prompts.prefill(plan.chunks[0][0])
+            self._totals.n_tokens_prefilled += n_computed
             return
         try:
             outputs = self._runner.run(plan)
@@ -260,71 +265,19 @@ class Engine:
         for sequence, index in outputs:
             self._advance(sequence, index)
         busy_s = time.perf_counter() - started
-        if self._scheduler.aside is None:
-            self._cost.observe(len(plan.streams), plan.n_chunk, busy_s)
-        self._totals.count_step(plan, self._pool.n_used, self._runner.decode_s, busy_s)
+        if self._scheduler.aside is None and not self._runner.has_switched:
+            self._scheduler.cost.observe(len(plan.streams), plan.n_chunk, busy_s)
+        self._totals.count_step(plan, self._runner, self._pool.n_used, busy_s)
 
-    def _is_better_aside(self, plan: StepPlan) -> bool:
-        """Whether the first prompt of the plan is long, and its chunk too narrow to be computed efficiently."""
-        if not (self._can_step_aside and plan.streams and plan.chunks) or self._scheduler.aside is not None:
-            return False
-        sequence, n = plan.chunks[0]
-        if sequence.n_pending < aside.MIN_TOKENS or n >= aside.TILE_TOKENS:
-            return False
-        estimate = self._plan.estimate
-        needs_bytes = estimate.kv_bytes * len(sequence.tokens) // self.n_cells + estimate.compute_bytes
-        return needs_bytes < available_ram_bytes() // 4
-
-    def _prefill_aside(self, sequence: Sequence) -> None:
-        """Compute a prompt in a context of its own, running the streams in its pauses, and move its cells over."""
-        self._scheduler.aside = sequence
-        self._turns.begin(self._scheduler.n_streams)
-        try:
-            side = aside.Aside(self._model, self._plan, len(sequence.tokens), self._profile, self._breathe)
-        except LocalLLMError:
-            log.info("no room for a second context; prompts are chunked from now on")
-            self._can_step_aside, self._scheduler.aside = False, None
-            return
-        try:
-            n_past = sequence.n_past
-            if n_past and not side.start_from(self._pool.save(sequence.seq_id)):
-                n_past = 0
-            index = side.prefill(sequence, n_past, lambda n: self._report_progress(sequence, n))
-            if index is None:
-                return
-            self._turns.run(self._step_and_flush)
-            cells = side.save()
-            if sequence.seq_id >= 0:
-                self._totals.n_tokens_prefilled += sequence.n_pending
-                sequence.n_past = len(sequence.tokens)
-                self._room.move_to_ram(sequence, cells)
-                self._advance(sequence, index, side.context)
-        except DecodeFailed as error:
-            self._fail([sequence] if sequence.seq_id >= 0 else [], error)
-        finally:
-            self._scheduler.aside = None
-            side.close()
-
-    def _breathe(self, piece_s: float) -> float | None:
-        """In a pause of the side context: take in commands, and run the streams when it is their time.
-
-        Args:
-            piece_s: seconds until the next pause, if the streams do not run in this one.
-
-        Returns:
-            Seconds until it will be their time again; None where the prompt is not wanted any more.
-        """
-        left_s = self._turns.left_s(self._scheduler.n_streams)
-        if left_s > piece_s / 2:
-            return left_s
-        self._take_commands(block=False)
-        if self._closed.is_set() or self._scheduler.aside not in self._scheduler.running:
-            return None
-        self._turns.run(self._step_and_flush)
-        return self._turns.left_s(self._scheduler.n_streams)
+    @property
+    def _has_work(self) -> bool:
+        return self._scheduler.has_work or (self._visitor is not None and self._visitor.has_work)
 
     def _step_and_flush(self) -> None:
-        self._step()
+        if self._scheduler.has_work:
+            self._step()
+        if self._visitor is not None and self._visitor.has_work:
+            self._visitor.visit(self._scheduler.cost.visit_s(self._scheduler.n_streams))
         if self._after_step is not None:
             self._after_step()
 

@@ -81,7 +81,7 @@ class TokenEvent(msgspec.Struct, frozen=True, tag="token"):
     request_id: int
     token: int
     piece: bytes
-    """Its bytes; may be a part of a UTF-8 character. Empty for control tokens."""
+    """Its bytes; may be a part of a UTF-8 character. Empty for control tokens that the request did not ask to see."""
     logprob: float | None = None
     top_logprobs: tuple[TokenLogprob, ...] = ()
 

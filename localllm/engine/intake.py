@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+from localllm.engine.adapters import Adapters
 from localllm.engine.events import Event
 from localllm.engine.matchers import StopCondition, TokenConstraint
 from localllm.engine.request import GenerationRequest
@@ -19,8 +20,9 @@ MAX_LOGPROBS = 20
 class Intake:
     """Makes sequences for a model of this vocabulary and a context of `n_ctx` tokens a sequence."""
 
-    def __init__(self, vocab: Vocab, n_ctx: int) -> None:
+    def __init__(self, vocab: Vocab, n_ctx: int, adapters: Adapters) -> None:
         self._vocab = vocab
+        self._adapters = adapters
         self._n_ctx = n_ctx
 
     def make_sequence(
@@ -40,8 +42,9 @@ class Intake:
         self._check_prompt(request.prompt)
         _check_limits(request)
         check_sampling(request.sampling, self._vocab.n_tokens)
+        adapters = self._adapters.resolve(request.lora)
         chain = self._build_chain(request)
-        return Sequence(request_id, request, sink, chain, constraint, stop, time.perf_counter())
+        return Sequence(request_id, request, sink, chain, constraint, stop, time.perf_counter(), adapters)
 
     def _check_prompt(self, prompt: tuple[int, ...]) -> None:
         n = len(prompt)

@@ -90,20 +90,24 @@ class Profile:
 
 
 class Turns:
-    """Says when running streams must have their turn, so that none waits longer than a step may take."""
+    """Says when running streams must have their turn, so that none waits longer than a step may take.
 
-    def __init__(self, cost: StepCost) -> None:
+    Args:
+        cost: returns what the streams' steps cost.
+    """
+
+    def __init__(self, cost: Callable[[], StepCost]) -> None:
         self._cost = cost
         self._last_turn = self._turn_s = 0.0
 
     def begin(self, n_streams: int) -> None:
         """The streams have just had a turn, in an ordinary step."""
         self._last_turn = time.perf_counter()
-        self._turn_s = self._cost.decode_s(n_streams)
+        self._turn_s = self._cost().decode_s(n_streams)
 
     def left_s(self, n_streams: int) -> float:
         """Return the seconds until the streams' turn should begin."""
-        begin = self._last_turn + self._cost.step_target_s(n_streams) - self._turn_s
+        begin = self._last_turn + self._cost().step_target_s(n_streams) - self._turn_s
         return begin - time.perf_counter()
 
     def run(self, turn: Callable[[], None]) -> None:

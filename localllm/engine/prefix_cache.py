@@ -2,16 +2,20 @@
 
 Idle cells are not free: every decode attends over the used range. So what waits moves to RAM as soon as streams run and
 more than a few cells are idle, and comes back bit for bit in a few milliseconds, where computing it takes seconds.
+
+Cells hold what the model computed with its adapters, so each adapter set has prefixes of its own.
 """
 
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from localllm.engine.adapters import AdapterSet
 from localllm.engine.cells import CellPool
 from localllm.engine.radix_tree import RadixTree, Tokens
 
@@ -25,6 +29,8 @@ MIN_RESTORE_GAIN = 64
 class _Entry:
     """A kept prefix: in the cache under `seq_id`, or in RAM as `data`."""
 
+    adapters: AdapterSet
+    """That its cells were computed with."""
     tokens: Tokens
     seq_id: int | None
     data: NDArray[np.uint8] | None
@@ -52,7 +58,7 @@ class PrefixCache:
 
     def __init__(self, pool: CellPool, max_host_bytes: int) -> None:
         self._pool = pool
-        self._tree: RadixTree[_Entry] = RadixTree()
+        self._trees: dict[AdapterSet, RadixTree[_Entry]] = {}
         self._resident: dict[int, _Entry] = {}
         self._hosted: set[_Entry] = set()
         self._clock = itertools.count()
@@ -62,10 +68,10 @@ class PrefixCache:
     def __len__(self) -> int:
         return len(self._resident) + len(self._hosted)
 
-    def lookup(self, tokens: Tokens) -> Match:
-        """Return the best kept prefix; RAM only where it saves clearly more than the cache does."""
+    def lookup(self, adapters: AdapterSet, tokens: Tokens) -> Match:
+        """Return the best kept prefix of this adapter set; RAM only where it saves clearly more than the cache does."""
         hosted = NO_MATCH
-        for n, entries in self._tree.matches(tokens):
+        for n, entries in self._matches(adapters, tokens):
             resident = next((e for e in entries if e.seq_id is not None), None)
             if resident is not None:
                 return hosted if hosted.n - n >= MIN_RESTORE_GAIN else Match(n, resident)
@@ -97,26 +103,26 @@ class PrefixCache:
             self._pool.shrink(seq_id, n)
         return seq_id, n
 
-    def offer_live(self, seq_id: int, tokens: Tokens) -> None:
+    def offer_live(self, seq_id: int, adapters: AdapterSet, tokens: Tokens) -> None:
         """Let others share a running sequence's prompt, now that all of it is in the cache."""
         if len(tokens) >= MIN_KEPT:
-            self._add(_Entry(tokens, seq_id, None, next(self._clock), is_live=True))
+            self._add(_Entry(adapters, tokens, seq_id, None, next(self._clock), is_live=True))
 
-    def keep(self, seq_id: int, tokens: Tokens) -> None:
+    def keep(self, seq_id: int, adapters: AdapterSet, tokens: Tokens) -> None:
         """Take over a finished sequence whose cells hold exactly `tokens`."""
         self.withdraw(seq_id)
         if len(tokens) < MIN_KEPT:
             self._pool.release(seq_id)
             return
-        self._forget_prefixes_of(tokens)
+        self._forget_prefixes_of(adapters, tokens)
         self._pool.park(seq_id)
-        self._add(_Entry(tokens, seq_id, None, next(self._clock), is_live=False))
+        self._add(_Entry(adapters, tokens, seq_id, None, next(self._clock), is_live=False))
 
     def withdraw(self, seq_id: int) -> None:
         """Stop offering a running sequence; its cells are untouched."""
         entry = self._resident.pop(seq_id, None)
         if entry is not None:
-            self._tree.remove(entry.tokens, entry)
+            self._uproot(entry)
 
     def evict_one(self, *, protect: _Entry | None = None) -> bool:
         """Move the least recently used idle prefix out of the cache; False if there is none."""
@@ -134,7 +140,7 @@ class PrefixCache:
         del self._resident[seq_id]
         entry.seq_id = None
         if data is None or data.nbytes > self._max_host_bytes:
-            self._tree.remove(entry.tokens, entry)
+            self._uproot(entry)
             return
         entry.data = data
         self._hosted.add(entry)
@@ -152,13 +158,23 @@ class PrefixCache:
     def _add(self, entry: _Entry) -> None:
         assert entry.seq_id is not None
         self._resident[entry.seq_id] = entry
-        self._tree.insert(entry.tokens, entry)
+        self._trees.setdefault(entry.adapters, RadixTree()).insert(entry.tokens, entry)
 
-    def _forget_prefixes_of(self, tokens: Tokens) -> None:
+    def _uproot(self, entry: _Entry) -> None:
+        tree = self._trees[entry.adapters]
+        tree.remove(entry.tokens, entry)
+        if tree.is_empty:
+            del self._trees[entry.adapters]
+
+    def _matches(self, adapters: AdapterSet, tokens: Tokens) -> Iterator[tuple[int, set[_Entry]]]:
+        tree = self._trees.get(adapters)
+        return iter(()) if tree is None else tree.matches(tokens)
+
+    def _forget_prefixes_of(self, adapters: AdapterSet, tokens: Tokens) -> None:
         """Drop entries that a longer one now covers."""
         covered = {
             entry
-            for n, entries in self._tree.matches(tokens)
+            for n, entries in self._matches(adapters, tokens)
             for entry in entries
             if len(entry.tokens) == n and not entry.is_live
         }
@@ -170,13 +186,13 @@ class PrefixCache:
 
     def _forget_resident(self, entry: _Entry) -> None:
         assert entry.seq_id is not None
-        self._tree.remove(entry.tokens, entry)
+        self._uproot(entry)
         del self._resident[entry.seq_id]
         self._pool.release(entry.seq_id)
 
     def _forget_hosted(self, entry: _Entry) -> None:
         assert entry.data is not None
-        self._tree.remove(entry.tokens, entry)
+        self._uproot(entry)
         self._hosted.discard(entry)
         self.host_bytes -= entry.data.nbytes
         entry.data = None

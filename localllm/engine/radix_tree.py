@@ -27,6 +27,10 @@ class RadixTree(Generic[T]):
     def __init__(self) -> None:
         self._root: _Node[T] = _Node(np.empty(0, dtype=np.int32))
 
+    @property
+    def is_empty(self) -> bool:
+        return not self._root.values
+
     def insert(self, tokens: Tokens, value: T) -> None:
         node, depth = self._root, 0
         node.values.add(value)

@@ -57,3 +57,7 @@ class GenerationRequest(msgspec.Struct, frozen=True, kw_only=True):
     """None: no logprobs. 0: the chosen token's. n: also the n most likely tokens' (20 at most)."""
     cache_prompt: bool = True
     """Reuse, and leave behind, cells of a shared prefix."""
+    lora: tuple[tuple[int, float], ...] | None = None
+    """Id and scale of the LoRA adapters to apply, and no others; None: those, and as, the model was loaded with."""
+    visible_tokens: tuple[int, ...] = ()
+    """Control tokens whose text is in the piece of their event; the pieces of others are empty."""

@@ -55,7 +55,7 @@ class Room:
                 return plan
             room = self._pool.n_free - len(plan.streams)
             if room > 0:
-                return StepPlan(plan.streams, _shorten(plan.chunks, room))
+                return StepPlan(plan.adapters, plan.streams, _shorten(plan.chunks, room))
             if not self.preempt():
                 return None
 
@@ -66,12 +66,12 @@ class Room:
     def offer_prompt(self, sequence: Sequence) -> None:
         """Let others share a running sequence's prompt, all of which is in the cache."""
         if sequence.request.cache_prompt and self._can_share:
-            self._cache.offer_live(sequence.seq_id, sequence.prompt)
+            self._cache.offer_live(sequence.seq_id, sequence.adapters, sequence.prompt)
 
     def leave(self, sequence: Sequence, *, keep: bool) -> None:
         """Take a running sequence's cells: keep them for the next that starts alike, or free them."""
         if keep and sequence.request.cache_prompt and self._can_share:
-            self._cache.keep(sequence.seq_id, sequence.cached_tokens)
+            self._cache.keep(sequence.seq_id, sequence.adapters, sequence.cached_tokens)
         else:
             self._cache.withdraw(sequence.seq_id)
             self._pool.release(sequence.seq_id)
@@ -99,7 +99,7 @@ class Room:
     def _match(self, candidate: Sequence) -> Match:
         if candidate.saved is not None or not candidate.request.cache_prompt or not self._can_share:
             return NO_MATCH
-        return self._cache.lookup(candidate.prompt[:-1])
+        return self._cache.lookup(candidate.adapters, candidate.prompt[:-1])
 
     def _has_room(self, candidate: Sequence) -> bool:
         if not self._scheduler.running:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 
+from localllm.engine.adapters import Adapters, AdapterSet
 from localllm.engine.cells import CellPool
 from localllm.engine.scheduler import StepPlan
 from localllm.engine.sequence import Sequence
@@ -16,15 +17,19 @@ from localllm.llama.context import DECODE_ABORTED, DECODE_NO_ROOM, DECODE_OK
 class Runner:
     """Evaluates step plans. Cells must be free before; they are counted here."""
 
-    def __init__(self, context: Context, pool: CellPool, abort: AbortFlag) -> None:
+    def __init__(self, context: Context, pool: CellPool, adapters: Adapters, abort: AbortFlag) -> None:
         self._context = context
         self._pool = pool
+        self._adapters = adapters
+        self._applied: AdapterSet = ()
         self._abort = abort
         self._batch = Batch(context.n_batch)
         self._abort_lock = threading.Lock()
         self._abortable: int | None = None
         self.decode_s = 0.0
         """Seconds inside llama_decode during the last run."""
+        self.has_switched = False
+        """Whether the last run was the first with its adapters; llama.cpp then reserves its graphs anew."""
 
     def run(self, plan: StepPlan) -> list[tuple[Sequence, int]] | None:
         """Evaluate a plan and advance its sequences.
@@ -37,6 +42,7 @@ class Runner:
             DecodeFailed: llama.cpp failed; the sequences of the plan are lost.
         """
         outputs = self._fill(plan)
+        self._switch(plan.adapters)
         started = time.perf_counter()
         code = self._decode(plan)
         self.decode_s = time.perf_counter() - started
@@ -56,6 +62,12 @@ class Runner:
         with self._abort_lock:
             if self._abortable == request_id:
                 self._abort.set()
+
+    def _switch(self, adapters: AdapterSet) -> None:
+        self.has_switched = adapters != self._applied
+        if self.has_switched:
+            self._adapters.apply(self._context, adapters)
+            self._applied = adapters
 
     def _fill(self, plan: StepPlan) -> list[tuple[Sequence, int]]:
         batch, pool = self._batch, self._pool

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import bisect
+from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from localllm.engine.adapters import AdapterSet
 from localllm.engine.cost import StepCost
 from localllm.engine.radix_tree import n_common
+from localllm.engine.rota import Rota
 from localllm.engine.sequence import Sequence
 
 MIN_SHARED_WAIT = 64
@@ -16,8 +19,9 @@ MIN_SHARED_WAIT = 64
 
 @dataclass(frozen=True, slots=True)
 class StepPlan:
-    """What one step evaluates: one token of each stream, and chunks of prompts."""
+    """What one step evaluates: one token of each stream, and chunks of prompts, all of one adapter set."""
 
+    adapters: AdapterSet
     streams: list[Sequence]
     chunks: list[tuple[Sequence, int]]
 
@@ -35,16 +39,26 @@ class StepPlan:
 
 
 class Scheduler:
-    """First come, first served; the youngest gives way when cells run out, and comes back in its old place."""
+    """First come, first served; the youngest gives way when cells run out, and comes back in its old place.
 
-    def __init__(self, n_slots: int, n_batch: int, cost: StepCost) -> None:
+    Where several adapter sets run, they have turns.
+    """
+
+    def __init__(self, n_slots: int, n_batch: int) -> None:
         self.n_slots = n_slots
         self.n_batch = n_batch
-        self.cost = cost
+        self._rota = Rota()
+        self._costs: defaultdict[int, StepCost] = defaultdict(StepCost)
+        self._adapters: AdapterSet = ()
         self.waiting: list[Sequence] = []
         self.running: list[Sequence] = []
         self.aside: Sequence | None = None
         """The running sequence whose prompt is computed in a context of its own; steps leave it out."""
+
+    @property
+    def cost(self) -> StepCost:
+        """What steps cost with as many adapters as the last plan has: each adds operations to every layer."""
+        return self._costs[len(self._adapters)]
 
     @property
     def has_work(self) -> bool:
@@ -88,17 +102,28 @@ class Scheduler:
         return any(
             n_common(candidate.prompt[:-1], s.prompt) >= n_matched + MIN_SHARED_WAIT
             for s in self.running
-            if s.n_past < s.n_prompt and s.request.cache_prompt
+            if s.n_past < s.n_prompt and s.request.cache_prompt and s.adapters == candidate.adapters
         )
 
     def plan(self) -> StepPlan:
-        """Choose the next step: every stream, then prompts in order of arrival as far as the chunk goes."""
-        streams = [s for s in self.running if len(s.tokens) - s.n_past == 1]
-        if len(streams) == len(self.running):
-            return StepPlan(streams, [])
-        room = min(self.cost.chunk(len(streams)), self.n_batch - len(streams))
-        prompts = (s for s in self.running if not s.is_decoding and s is not self.aside)
-        return StepPlan(streams, self._fill(prompts, room))
+        """Choose the next step: every stream, then prompts in order of arrival as far as the chunk goes.
+
+        Only those of the adapter set whose turn it is; but the streams of the others wait for this step too.
+        """
+        ready = self._ready()
+        streams = [s for s in ready if len(s.tokens) - s.n_past == 1]
+        if len(streams) == len(ready):
+            return StepPlan(self._adapters, streams, [])
+        room = min(self.cost.chunk(self.n_streams), self.n_batch - len(streams))
+        return StepPlan(self._adapters, streams, self._fill((s for s in ready if not s.is_decoding), room))
+
+    def _ready(self) -> list[Sequence]:
+        """Return those of the running whose turn it is, the oldest first."""
+        ready = [s for s in self.running if s is not self.aside]
+        sets = dict.fromkeys(s.adapters for s in ready)
+        if sets:
+            self._adapters = self._rota.choose(sets)
+        return ready if len(sets) <= 1 else [s for s in ready if s.adapters == self._adapters]
 
     @staticmethod
     def _fill(prompts: Iterable[Sequence], room: int) -> list[tuple[Sequence, int]]:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
+from localllm.engine.adapters import AdapterSet
 from localllm.engine.events import Event, Timings, Usage
 from localllm.engine.matchers import StopCondition, TokenConstraint
 from localllm.engine.radix_tree import Tokens, as_tokens
@@ -34,6 +35,7 @@ class Sequence:
     """
 
     __slots__ = (
+        "adapters",
         "chain",
         "clock",
         "constraint",
@@ -61,10 +63,12 @@ class Sequence:
         constraint: TokenConstraint | None,
         stop: StopCondition | None,
         now: float,
+        adapters: AdapterSet = (),
     ) -> None:
         self.request_id = request_id
         self.request = request
         self.sink = sink
+        self.adapters = adapters
         self.chain = chain
         self.constraint = constraint
         self.stop = stop

@@ -1,5 +1,6 @@
 """GGUF files: the header, checked before llama.cpp sees the file, and what it says about the model."""
 
+from localllm.gguf.adapter import AdapterShape, check_adapter
 from localllm.gguf.header import GGUFHeader, read_header
 from localllm.gguf.loadable import check_loadable
 from localllm.gguf.problems import printable
@@ -14,6 +15,7 @@ __all__ = [
     "FILE_TYPES",
     "GGML_TYPES",
     "GGML_TYPES_BY_NAME",
+    "AdapterShape",
     "ArrayRef",
     "GGMLType",
     "GGUFHeader",
@@ -25,6 +27,7 @@ __all__ = [
     "TensorLine",
     "TypeLine",
     "Weights",
+    "check_adapter",
     "check_loadable",
     "printable",
     "read_header",

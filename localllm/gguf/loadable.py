@@ -18,8 +18,10 @@ from localllm.gguf.values import ArrayRef
 _ROPE_SCALINGS = ("none", "linear", "yarn", "longrope")
 _EPSILONS = ("layer_norm_rms_epsilon", "layer_norm_epsilon", "group_norm_epsilon")
 _TOKENS = "tokenizer.ggml.tokens"
-_WEIGHT = re.compile(r"(^token_embd|^output|_norm|\.attn_\w+|\.ffn_(gate|up|down)(_exps|_shexp)?)\.(weight|bias)$")
-_NOT_WEIGHTS = frozenset({"i8", "i16", "i32", "i64", "f64"})
+_WEIGHT = re.compile(
+    r"(^token_embd|^token_types|^position_embd|^cls|^output|_norm|\.attn_\w+|\.ffn_(gate|up|down)(_exps|_shexp)?)\.(weight|bias)$"
+)
+NOT_WEIGHTS = frozenset({"i8", "i16", "i32", "i64", "f64"})
 """Types that no kernel of llama.cpp takes for a weight; it finds out in the first decode, and ends the process."""
 
 
@@ -99,6 +101,6 @@ def _check_bytes(header: GGUFHeader, tokens: set[bytes]) -> None:
 
 def _check_weights(header: GGUFHeader) -> None:
     for tensor in header.tensors:
-        if tensor.type.name in _NOT_WEIGHTS and _WEIGHT.search(tensor.name):
+        if tensor.type.name in NOT_WEIGHTS and _WEIGHT.search(tensor.name):
             problem = f"tensor {quoted(tensor.name)} is of type {tensor.type.name}, which is no type for weights"
             raise invalid(header.path, problem, CONVERT)

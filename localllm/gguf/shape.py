@@ -5,7 +5,9 @@ It does not know which machine will run it, nor what llama.cpp's compute buffers
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from functools import reduce
 
 from localllm.errors import RequestError
 from localllm.gguf.header import GGUFHeader
@@ -31,6 +33,16 @@ HYBRID = frozenset(
     }
 )  # fmt: skip
 """Architectures that mix attention with recurrent layers. Source: `llm_arch_is_hybrid` in llama-arch.cpp."""
+ENCODERS = frozenset(
+    {
+        "bert", "eurobert", "gemma-embedding", "jina-bert-v2", "jina-bert-v3", "modern-bert", "neo-bert",
+        "nomic-bert", "nomic-bert-moe",
+    }
+)  # fmt: skip
+"""Architectures whose tokens see the whole text, and which keep nothing between batches: they embed or rank text, and
+cannot continue it. Source: `llama_model::create_memory`."""
+POOLINGS = ("none", "mean", "cls", "last", "rank")
+"""How a text's token embeddings become one, by llama.cpp's numbers."""
 _NOT_A_MODEL = {
     "adapter": "a LoRA adapter: pass it along with the model that it was trained for",
     "mmproj": "a projector for images or sound: pass it along with its model",
@@ -64,6 +76,14 @@ class ModelShape:
     """No attention at all: nothing in memory can be rolled back."""
     is_hybrid: bool
     """Some layers are recurrent."""
+    is_encoder: bool
+    """Attention looks ahead, so the model embeds or ranks text and cannot continue it."""
+    keeps_kv: bool
+    """Tokens leave keys and values behind for those after them."""
+    pooling: str | None
+    """How its token embeddings become one, of `POOLINGS`; None where the file does not say."""
+    can_rank: bool
+    """It has an output layer that scores a pair of texts."""
     kv_width_k: tuple[int, ...]
     """Values that one token adds to each layer's K cache."""
     kv_width_v: tuple[int, ...]
@@ -110,7 +130,9 @@ class ModelShape:
         head_dim_k = keys.number("attention.key_length", lowest, MAX_WIDTH, head_dim)
         head_dim_v = keys.number("attention.value_length", lowest, MAX_WIDTH, head_dim)
         n_expert, n_expert_used = _experts(keys)
-        width_k, width_v = _kv_widths(keys, n_head_kv, head_dim_k, head_dim_v)
+        keeps_kv = header.architecture not in ENCODERS
+        width_k, width_v = _kv_widths(keys, n_head_kv if keeps_kv else (0,) * n_layer, head_dim_k, head_dim_v)
+        pooling = _pooling(keys)
         return cls(
             architecture=header.architecture,
             n_layer=n_layer,
@@ -127,10 +149,18 @@ class ModelShape:
             n_swa=keys.number("attention.sliding_window", 0, MAX_U32, 0),
             is_recurrent=is_recurrent,
             is_hybrid=header.architecture in HYBRID or (keys.has("ssm.state_size") and not is_recurrent),
+            is_encoder=not keeps_kv or header.metadata.get(f"{header.architecture}.attention.causal") is False,
+            keeps_kv=keeps_kv,
+            pooling=pooling,
+            can_rank=pooling == "rank" and header.tensor("cls.output.weight") is not None,
             kv_width_k=width_k,
             kv_width_v=width_v,
             weights=Weights.from_header(header, n_layer),
         )
+
+    def with_adapters(self, adapters: Iterable[Weights]) -> ModelShape:
+        """Return the shape of the model with adapters loaded, each of whose parts lies beside what it adapts."""
+        return replace(self, weights=reduce(Weights.plus, adapters, self.weights))
 
     def layer_kv_bytes_per_token(self, layer: int, type_k: str = "f16", type_v: str = "f16") -> int:
         """Return the KV cache bytes that one token takes in one layer.
@@ -201,6 +231,13 @@ def _kv_widths(
     width_k = tuple(n * (swa_k if window else head_dim_k) for n, window in zip(heads, swa, strict=True))
     width_v = tuple(n * (swa_v if window else head_dim_v) for n, window in zip(heads, swa, strict=True))
     return width_k, width_v
+
+
+def _pooling(keys: Hparams) -> str | None:
+    """Return the model's own pooling. A number that llama.cpp does not know is as good as none."""
+    number = keys.header.metadata.get(f"{keys.header.architecture}.pooling_type")
+    is_known = isinstance(number, int) and not isinstance(number, bool) and 0 <= number < len(POOLINGS)
+    return POOLINGS[number] if is_known else None  # type: ignore[index]
 
 
 def _n_vocab(header: GGUFHeader, keys: Hparams) -> int:

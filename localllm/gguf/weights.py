@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from localllm.gguf.header import GGUFHeader
 
@@ -26,6 +26,18 @@ class Weights:
     """Of all else: rotary factors, encoders, per-layer embeddings."""
     ties_embeddings: bool
     """The token embedding is the output layer too."""
+
+    def plus(self, other: Weights) -> Weights:
+        """Return both together: a model's, and those of an adapter made for it."""
+        return replace(
+            self,
+            n_params=self.n_params + other.n_params,
+            n_bytes=self.n_bytes + other.n_bytes,
+            layer_bytes=tuple(a + b for a, b in zip(self.layer_bytes, other.layer_bytes, strict=True)),
+            token_embd_bytes=self.token_embd_bytes + other.token_embd_bytes,
+            output_bytes=self.output_bytes + other.output_bytes,
+            other_bytes=self.other_bytes + other.other_bytes,
+        )
 
     @property
     def bpw(self) -> float:

@@ -6,10 +6,11 @@ from localllm.hardware.kv_types import KV_TYPES
 from localllm.hardware.memory import available_ram_bytes
 from localllm.hardware.planner import plan_load
 from localllm.hardware.sizes import format_bytes
-from localllm.hardware.types import Device, DeviceKind, LoadOptions, LoadPlan, MemoryEstimate
+from localllm.hardware.types import AdapterSpec, Device, DeviceKind, LoadOptions, LoadPlan, MemoryEstimate
 
 __all__ = [
     "KV_TYPES",
+    "AdapterSpec",
     "Device",
     "DeviceKind",
     "LoadOptions",

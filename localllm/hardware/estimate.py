@@ -43,6 +43,14 @@ class ModelShape(Protocol):
     @property
     def n_ctx_train(self) -> int: ...
     @property
+    def is_encoder(self) -> bool:
+        """Each text is computed at once, since its tokens see the whole of it."""
+
+    @property
+    def keeps_kv(self) -> bool:
+        """Tokens leave keys and values behind for those after them."""
+
+    @property
     def n_vocab(self) -> int: ...
     @property
     def n_ff(self) -> int: ...
@@ -75,12 +83,14 @@ def uses_flash_attention(shape: ModelShape) -> bool:
 def kv_layer_bytes(shape: ModelShape, kind_k: KVType, kind_v: KVType, n_ctx: int) -> list[int]:
     """Return the KV bytes of each layer in a unified cache of `n_ctx` cells.
 
-    Exact for full attention. An upper bound for sliding windows (counted in full, as with `swa_full`) and for
-    MLA (llama.cpp keeps no V there).
+    None for encoders; exact for full attention. An upper bound for sliding windows (counted in full, as with
+    `swa_full`) and for MLA (llama.cpp keeps no V there).
 
     Source: llama-kv-cache.cpp, constructor. Without flash attention V is transposed and every layer's is as
     wide as the widest.
     """
+    if not shape.keeps_kv:
+        return [0] * shape.n_layer
     cells = padded_n_ctx(n_ctx)
     widest = 0 if uses_flash_attention(shape) else max(shape.n_head_kv, default=0)
     return [
@@ -127,6 +137,7 @@ def compute_buffer_bytes(
 def output_buffer_bytes(shape: ModelShape, n_outputs: int) -> int:
     """Return the bytes of `n_outputs` rows of logits in RAM, where llama.cpp copies them for the sampler.
 
-    It reserves one row for every sequence id at once, and more only for a batch with more outputs.
+    It reserves one row for every sequence id at once, and more only for a batch with more outputs. Where embeddings
+    are computed, every token has a row, with a place for its logits even where there are none.
     """
     return n_outputs * shape.n_vocab * _FLOAT_BYTES

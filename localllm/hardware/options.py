@@ -5,7 +5,7 @@ from __future__ import annotations
 from localllm.errors import RequestError
 from localllm.hardware.estimate import N_CTX_STEP, ModelShape, uses_flash_attention
 from localllm.hardware.kv_types import check_kv_type, kv_type
-from localllm.hardware.types import N_SEQ_LIMIT, LoadOptions
+from localllm.hardware.types import MAX_ADAPTER_SCALE, N_SEQ_LIMIT, LoadOptions
 
 N_CTX_LIMIT = 2**31 - N_CTX_STEP
 """llama.cpp's positions are 32-bit signed."""
@@ -31,8 +31,14 @@ def check_options(options: LoadOptions, shape: ModelShape) -> None:
             hint=f"Use an n_batch of at least {options.n_slots}.",
         )
     _check_gpu_layers(options.gpu_layers)
+    for adapter in options.adapters:
+        if not abs(adapter.scale) <= MAX_ADAPTER_SCALE:
+            allowed = f"it must be from -{MAX_ADAPTER_SCALE:g} to {MAX_ADAPTER_SCALE:g}"
+            raise RequestError(
+                f"The scale of {adapter.path.name} is {adapter.scale}; {allowed}.", hint="1 is as trained."
+            )
     kinds = kv_type(options.kv_type_k), kv_type(options.kv_type_v)
-    if any(shape.n_head_kv):
+    if shape.keeps_kv and any(shape.n_head_kv):
         flash_attention = uses_flash_attention(shape)
         check_kv_type(kinds[0], "K", shape.head_dim_k, flash_attention=flash_attention)
         check_kv_type(kinds[1], "V", shape.head_dim_v, flash_attention=flash_attention)

@@ -140,15 +140,16 @@ class Placement:
         """Return what `n_gpu_layers` offloaded layers and `n_ctx` cells take, and where."""
         shape, devices = self.shape, self.machine.devices
         kv = kv_layer_bytes(shape, self.kv_type_k, self.kv_type_v, n_ctx)
+        n_outputs = max(n_ctx, self.n_seq_max) if shape.is_encoder else self.n_seq_max
         compute = compute_buffer_bytes(
             shape,
             n_ctx,
-            self.n_ubatch,
+            n_ctx if shape.is_encoder else self.n_ubatch,
             n_seq_max=self.n_seq_max,
-            n_outputs=self.n_seq_max,
+            n_outputs=n_outputs if shape.keeps_kv else self.n_seq_max,
             flash_attention=uses_flash_attention(shape),
         )
-        output_rows = output_buffer_bytes(shape, self.n_seq_max)
+        output_rows = output_buffer_bytes(shape, n_outputs)
         *layer_devices, output_device = self._device_of(n_gpu_layers)
         on_device = [0] * len(devices)
         ram = self._input_bytes + output_rows + compute

@@ -45,7 +45,7 @@ def plan_load(
     """Decide everything needed to load the model at `path`.
 
     Args:
-        shape: the model's sizes.
+        shape: the model's sizes, its adapters included.
         path: the model file; it is not opened.
         devices: what ggml can compute on, with free bytes.
         options: what the caller asked for.
@@ -70,9 +70,10 @@ def plan_load(
         n_sequence_ids(options.n_slots),
     )
     search = _Search(placement, options)
-    n_gpu_layers, n_ctx = search.choose(str(path))
-    n_batch = min(options.n_batch, n_ctx)
-    n_ubatch = min(options.n_ubatch, n_batch)
+    n_gpu_layers, n_cells = search.choose(str(path))
+    n_ctx = min(n_cells, options.n_ctx or n_cells, shape.n_ctx_train) if shape.is_encoder else n_cells
+    n_batch = n_ctx if shape.is_encoder else min(options.n_batch, n_ctx)
+    n_ubatch = n_ctx if shape.is_encoder else min(options.n_ubatch, n_batch)
     return LoadPlan(
         path=str(path),
         n_ctx=n_ctx,
@@ -83,9 +84,11 @@ def plan_load(
         n_batch=n_batch,
         n_ubatch=n_ubatch,
         n_threads=options.n_threads or n_cores or n_compute_threads(),
-        estimate=placement.footprint(n_gpu_layers, n_ctx).estimate,
+        estimate=placement.footprint(n_gpu_layers, n_cells).estimate,
         devices=machine.devices if n_gpu_layers else (),
-        notes=_notes(search, n_gpu_layers, n_ctx, n_batch, n_ubatch),
+        notes=_encoder_notes(search, n_ctx)
+        if shape.is_encoder
+        else _notes(search, n_gpu_layers, n_ctx, n_batch, n_ubatch),
     )
 
 
@@ -94,8 +97,11 @@ def wanted_n_ctx(shape: ModelShape, n_slots: int) -> int:
 
     The pool is shared, so a slot's cells are what it uses, not a reservation: 4096 each, 8192 for one alone,
     and 16384 at most, since clearing the cache at load and every state saved from it take time too. Never
-    more than all slots together could use: one sequence ends at n_ctx_train.
+    more than all slots together could use: one sequence ends at n_ctx_train. An encoder computes a text at once, and
+    keeps nothing.
     """
+    if shape.is_encoder:
+        return padded_n_ctx(min(shape.n_ctx_train, N_CTX_MOST_WANTED))
     pool = min(max(N_CTX_PER_SLOT * n_slots, N_CTX_LEAST_WANTED), N_CTX_MOST_WANTED)
     return padded_n_ctx(min(pool, shape.n_ctx_train * n_slots) if shape.n_ctx_train else pool)
 
@@ -109,9 +115,10 @@ class _Search:
 
     @property
     def wanted_n_ctx(self) -> int:
-        if self.options.n_ctx is not None:
-            return padded_n_ctx(self.options.n_ctx)
-        return wanted_n_ctx(self.placement.shape, self.options.n_slots)
+        shape = self.placement.shape
+        if self.options.n_ctx is None:
+            return wanted_n_ctx(shape, self.options.n_slots)
+        return padded_n_ctx(min(self.options.n_ctx, shape.n_ctx_train) if shape.is_encoder else self.options.n_ctx)
 
     def choose(self, path: str) -> tuple[int, int]:
         """Return (n_gpu_layers, n_ctx).
@@ -229,6 +236,16 @@ def _shortage(machine: Machine, footprint: Footprint) -> str:
             return f"Needs {format_bytes(need + margin)} on {device.name}, {format_bytes(free)} free."
     need = footprint.ram_bytes + machine.ram_margin_bytes
     return f"Needs {format_bytes(need)}, {format_bytes(machine.ram_free_bytes)} free."
+
+
+def _encoder_notes(search: _Search, n_ctx: int) -> tuple[str, ...]:
+    """Return a line where texts must be shorter than was asked for, or than the model could read."""
+    asked, most = search.options.n_ctx, search.placement.shape.n_ctx_train
+    if asked is not None and asked > n_ctx:
+        return (f"n_ctx is {n_ctx}: this model reads no more at once.",)
+    if asked is None and n_ctx < most:
+        return (f"n_ctx is {n_ctx}, of the {most} that the model can read: that is what fits the free memory.",)
+    return ()
 
 
 def _notes(search: _Search, n_gpu_layers: int, n_ctx: int, n_batch: int, n_ubatch: int) -> tuple[str, ...]:

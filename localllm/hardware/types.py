@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
 DeviceKind = Literal["cpu", "gpu", "igpu", "accel"]
@@ -30,6 +31,20 @@ def n_sequence_ids(n_slots: int) -> int:
     return min(N_SEQ_LIMIT, n_slots + N_KEPT_PREFIXES)
 
 
+MAX_ADAPTER_SCALE = 10.0
+"""At scales far beyond those that adapters are trained for, keys and values overflow f16. An infinite value in one
+sequence's cells turns the attention of all others to NaN, since llama.cpp multiplies what is masked by 0."""
+
+
+@dataclass(frozen=True)
+class AdapterSpec:
+    """A LoRA adapter to load beside the model. Its id is its place among them, from 0."""
+
+    path: Path
+    scale: float = 1.0
+    """How strongly it is applied where a request does not say; 0 is not at all."""
+
+
 @dataclass(frozen=True)
 class LoadOptions:
     """What the caller asked for; None means: choose."""
@@ -42,6 +57,7 @@ class LoadOptions:
     kv_type_v: str = "f16"
     n_batch: int = 2048
     n_ubatch: int = 512
+    adapters: tuple[AdapterSpec, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -85,3 +85,15 @@ class Batch:
         self.n_outputs += last_wants_logits
         self.n_tokens = j
         return j - 1
+
+    def add_outputs(self, tokens: Sequence[int], pos: int, seq_id: int) -> int:
+        """Add consecutive tokens of one sequence that all want their output; return the index of the first.
+
+        Raises:
+            ValueError: there are no tokens, or more than the batch has room for.
+        """
+        last = self.add_run(tokens, pos, seq_id, last_wants_logits=True)
+        first = last - len(tokens) + 1
+        self._logits[first:last] = 1
+        self.n_outputs += last - first
+        return first

@@ -85,7 +85,10 @@ class Context:
                 hint="Try a smaller --n-ctx or another --kv-type.",
             )
         self.model = model
-        self.memory = KVMemory(self._lib.llama_get_memory(self._handle))
+        memory = self._lib.llama_get_memory(self._handle)
+        self.has_memory = bool(memory)
+        """False for an encoder, which keeps nothing between batches; `memory` cannot be used then."""
+        self.memory = KVMemory(memory)
         self._row = ctypes.c_float * model.vocab.n_tokens
         self._decode = self._lib.llama_decode
         self._logits_ith = self._lib.llama_get_logits_ith
@@ -220,6 +223,30 @@ class Context:
             ValueError: there is none; the context makes none, or does not pool.
         """
         return self._embedding(self._lib.llama_get_embeddings_seq(self.handle, seq_id), f"sequence {seq_id}")
+
+    def token_embeddings(self, n_tokens: int) -> NDArray[np.float32]:
+        """Return the embeddings of all `n_tokens` tokens of the last batch: [n_tokens, n_embd] float32.
+
+        The array is llama.cpp's own memory; the next decode overwrites it.
+
+        Raises:
+            ValueError: the context makes none, or pools them.
+        """
+        pointer = self._lib.llama_get_embeddings(self.handle)
+        if not pointer:
+            raise ValueError("the batch has no embeddings")
+        return np.ctypeslib.as_array(pointer, shape=(n_tokens, self.model.n_embd_out))
+
+    def rank_scores(self, seq_id: int) -> NDArray[np.float32]:
+        """Copy what the model's output layer for ranking says of a sequence of the last batch: [n_cls_out] float32.
+
+        Raises:
+            ValueError: there is nothing; the pooling is not "rank".
+        """
+        pointer = self._lib.llama_get_embeddings_seq(self.handle, seq_id)
+        if not pointer:
+            raise ValueError(f"sequence {seq_id} has no score")
+        return np.ctypeslib.as_array(pointer, shape=(self.model.n_cls_out,)).copy()
 
     def _embedding(self, pointer: Any, what: str) -> NDArray[np.float32]:
         if not pointer:

@@ -104,6 +104,16 @@ class Model:
         return int(self._lib.llama_model_n_embd_out(self.handle))
 
     @property
+    def n_cls_out(self) -> int:
+        """Numbers that the output layer for ranking gives."""
+        return int(self._lib.llama_model_n_cls_out(self.handle))
+
+    @property
+    def is_diffusion(self) -> bool:
+        """Whether text is made by filling in masked tokens, over and over."""
+        return bool(self._lib.llama_model_is_diffusion(self.handle))
+
+    @property
     def has_decoder(self) -> bool:
         return bool(self._lib.llama_model_has_decoder(self.handle))
 

@@ -7,6 +7,8 @@ from typing import Any
 
 from localllm.llama.library import library
 
+_WORDPIECE = 3
+"""llama.cpp's LLAMA_VOCAB_TYPE_WPM."""
 _ATTR_CONTROL = 1 << 3
 _ATTR_USER_DEFINED = 1 << 4
 
@@ -41,6 +43,30 @@ class Vocab:
     def add_bos(self) -> bool:
         """Whether the model expects its beginning-of-text token first."""
         return bool(self._lib.llama_vocab_get_add_bos(self.handle))
+
+    @property
+    def add_eos(self) -> bool:
+        """Whether the model expects its end-of-text token last."""
+        return bool(self._lib.llama_vocab_get_add_eos(self.handle))
+
+    @property
+    def add_sep(self) -> bool:
+        """Whether the model expects its separator between the two texts of a pair."""
+        return bool(self._lib.llama_vocab_get_add_sep(self.handle))
+
+    @property
+    def misses_specials(self) -> bool:
+        """Whether it lacks a token that it puts around a text; llama.cpp ends the process when asked to tokenize."""
+        is_wordpiece = int(self._lib.llama_vocab_type(self.handle)) == _WORDPIECE
+        return (
+            ((self.add_bos or is_wordpiece) and self.bos is None)
+            or (self.add_eos and self.eos is None)
+            or (is_wordpiece and self.sep is None)
+        )
+
+    @property
+    def sep(self) -> int | None:
+        return self._special("sep")
 
     @property
     def bos(self) -> int | None:

@@ -1,6 +1,6 @@
 """The Python API: load a model, ask it, read its answer as it comes."""
 
-from localllm.llm.events import ChatEvent, Done, Progress, TextDelta, TokenChoice
+from localllm.llm.events import ChatEvent, Done, Progress, ReasoningDelta, TextDelta, TokenChoice, ToolCallDelta
 from localllm.llm.model import LLM, Messages, load
 from localllm.llm.options import GenerateOptions
 
@@ -11,7 +11,9 @@ __all__ = [
     "GenerateOptions",
     "Messages",
     "Progress",
+    "ReasoningDelta",
     "TextDelta",
     "TokenChoice",
+    "ToolCallDelta",
     "load",
 ]

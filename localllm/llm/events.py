@@ -9,6 +9,9 @@ import msgspec
 from localllm.chat.messages import ToolCall
 from localllm.engine.events import FinishReason, StopCause, Timings, TokenLogprob, Usage
 
+EndReason = FinishReason | Literal["tool_calls"]
+"""Why a completion ended; of several reasons, the first of length, tool_calls, stop."""
+
 
 class TokenChoice(msgspec.Struct, frozen=True):
     """One generated token, and the most likely ones in its place."""
@@ -18,7 +21,7 @@ class TokenChoice(msgspec.Struct, frozen=True):
 
 
 class TextDelta(msgspec.Struct, frozen=True):
-    """More text: whole characters, and never any part of a stop string."""
+    """More text for the reader: whole characters, and never any part of a stop string or of a call."""
 
     text: str
     index: int = 0
@@ -36,14 +39,16 @@ class ReasoningDelta(msgspec.Struct, frozen=True):
 
 
 class ToolCallDelta(msgspec.Struct, frozen=True):
-    """More of a call that the model makes. The first delta of a call has its id and its name, the later ones None."""
+    """More of a call of a tool."""
 
     call_index: int
-    """Which of the calls of this completion, from 0."""
+    """0 for the completion's first call."""
     id: str | None
+    """In the first delta of a call; then None."""
     name: str | None
+    """The function, in the first delta of a call; then None."""
     arguments: str
-    """The next piece of the arguments' JSON text."""
+    """The next piece of the arguments' JSON text, which is an object once it is complete."""
     index: int = 0
     logprobs: tuple[TokenChoice, ...] = ()
 
@@ -63,15 +68,14 @@ class Done(msgspec.Struct, frozen=True, kw_only=True):
     """The end of one completion."""
 
     text: str
-    """All of its text."""
-    finish_reason: FinishReason | Literal["tool_calls"]
+    """All of its text for the reader."""
+    finish_reason: EndReason
     usage: Usage
     timings: Timings
     index: int = 0
     cause: StopCause = ""
     """What ended it, more precisely than the reason."""
     reasoning: str = ""
-    """All that the model thought."""
     tool_calls: tuple[ToolCall, ...] = ()
 
 

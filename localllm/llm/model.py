@@ -13,14 +13,15 @@ from localllm.engine.events import Event
 from localllm.engine.stats import EngineStats
 from localllm.errors import RequestError
 from localllm.hardware.types import LoadOptions
+from localllm.llm.adapters import Adapter, adapter_spec
 from localllm.llm.events import ChatEvent, Done, Progress
-from localllm.llm.options import GenerateOptions, GenerationSpec, parse_options
+from localllm.llm.options import GenerateOptions, GenerationSpec, parse_options, parse_text_options
+from localllm.llm.prompt import Prompt, Prompter
 from localllm.llm.stream import Generation
 from localllm.runtime.backend import Backend, ModelInfo
 
 if TYPE_CHECKING:
-    from localllm.chat.messages import Message
-    from localllm.chat.template import ChatTemplate
+    from localllm.llm.embedding import EmbeddingResult, Inputs, RerankResult
 
 Messages = str | Sequence[Mapping[str, Any]]
 """A conversation: dicts of `role` and `content`, or a string that stands for one user message."""
@@ -37,7 +38,7 @@ class LLM:
 
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
-        self._template: ChatTemplate | None = None
+        self._prompter = Prompter(backend)
 
     def __enter__(self) -> Self:
         return self
@@ -63,7 +64,8 @@ class LLM:
             options: see GenerateOptions.
 
         Returns:
-            Progress events while the prompt is read, then TextDelta events, and one Done per completion.
+            Progress events while the prompt is read, then ReasoningDelta, TextDelta and ToolCallDelta events, and one
+            Done per completion.
 
         Raises:
             RequestError: here, for bad messages and options; from the iterator, ContextLengthExceeded for a prompt
@@ -71,12 +73,12 @@ class LLM:
             EngineError: from the iterator, where the engine fails.
         """
         spec = parse_options(options)
-        return self._stream(self._chat_prompt(messages), spec)
+        return self._stream(self._prompter.of_chat(messages, spec), spec)
 
     def generate(self, prompt_text: str, **options: Unpack[GenerateOptions]) -> Generator[ChatEvent, None, None]:
-        """Continue a text, without a chat template. As `chat` in everything else."""
-        spec = parse_options(options)
-        return self._stream(self._text_prompt(prompt_text), spec)
+        """Continue a text, without a chat template. As `chat` in everything else, but for options of conversations."""
+        spec = parse_text_options(options)
+        return self._stream(self._prompter.of_text(prompt_text, spec), spec)
 
     def ask(self, messages: Messages, **options: Unpack[GenerateOptions]) -> Done:
         """Answer a conversation and return its end, with all of the text in it.
@@ -95,17 +97,77 @@ class LLM:
         The first event is a Progress of nothing read, as soon as the request was accepted.
         """
         spec = parse_options(options)
-        return self._astream(lambda: [self._chat_prompt(messages)], spec)
+        return self._astream(lambda: [self._prompter.of_chat(messages, spec)], spec)
 
     def agenerate(
         self, *prompts: str | Sequence[int], **options: Unpack[GenerateOptions]
     ) -> AsyncGenerator[ChatEvent, None]:
         """`generate` for asyncio, of one prompt or several at once, each a text or token ids.
 
-        Completion i of a prompt p has the index p * n + i.
+        Completion i of prompt p has the index p * n + i.
         """
-        spec = parse_options(options)
-        return self._astream(lambda: [self._text_prompt(prompt) for prompt in prompts], spec)
+        spec = parse_text_options(options)
+        return self._astream(lambda: [self._prompter.of_text(prompt, spec) for prompt in prompts], spec)
+
+    def count_chat(self, messages: Messages, **options: Unpack[GenerateOptions]) -> int:
+        """Return how many tokens the prompt of a conversation has, its tools and the template's own text included.
+
+        Raises:
+            RequestError: as `chat`.
+        """
+        return len(self._prompter.of_chat(messages, parse_options(options)).tokens)
+
+    def embed(
+        self, inputs: Inputs, *, dimensions: int | None = None, normalize: bool = True, pooling: str | None = None
+    ) -> EmbeddingResult:
+        """Return a vector for each text; texts of like meaning get vectors of like direction.
+
+        Any model can, by the mean of its last layer; one that was trained for it does much better.
+
+        Args:
+            inputs: texts, or token ids as they are; a string is one text.
+            dimensions: only the first so many numbers, for models that were trained for it (Matryoshka).
+            normalize: bring each vector to length 1.
+            pooling: "mean", "cls" or "last"; None is the model's own.
+
+        Raises:
+            RequestError: the model does not embed, or an input is empty; ContextLengthExceeded where one is too long.
+            EngineError: the engine failed.
+        """
+        from localllm.llm import embedding
+
+        embedding.check_dimensions(dimensions, self.info.n_embd)
+        call = embedding.VectorCall(self._backend, embedding.embed_request(inputs, pooling))
+        return embedding.embedding_result(call.wait(), dimensions, normalize)
+
+    async def aembed(
+        self, inputs: Inputs, *, dimensions: int | None = None, normalize: bool = True, pooling: str | None = None
+    ) -> EmbeddingResult:
+        """`embed` for asyncio; nothing in it blocks the loop. Cancelling the task cancels the request."""
+        from localllm.llm import embedding
+
+        embedding.check_dimensions(dimensions, self.info.n_embd)
+        call = embedding.VectorCall(self._backend, embedding.embed_request(inputs, pooling))
+        return embedding.embedding_result(await call.wait_async(), dimensions, normalize)
+
+    def rerank(self, query: str, documents: Sequence[str]) -> RerankResult:
+        """Return a score for each document: how well it answers the query.
+
+        Raises:
+            RequestError: the model is no reranker, or a text is empty; ContextLengthExceeded where one is too long.
+            EngineError: the engine failed.
+        """
+        from localllm.llm import embedding
+
+        call = embedding.VectorCall(self._backend, embedding.rank_request(query, documents))
+        return embedding.rerank_result(call.wait())
+
+    async def arerank(self, query: str, documents: Sequence[str]) -> RerankResult:
+        """`rerank` for asyncio; cancelling the task cancels the request."""
+        from localllm.llm import embedding
+
+        call = embedding.VectorCall(self._backend, embedding.rank_request(query, documents))
+        return embedding.rerank_result(await call.wait_async())
 
     def tokenize(self, text: str, *, add_special: bool = False, parse_special: bool = True) -> list[int]:
         """Return the token ids of `text`.
@@ -117,6 +179,16 @@ class LLM:
         """
         return self._backend.tokenize(text, add_special=add_special, parse_special=parse_special)
 
+    def detokenize(self, tokens: Sequence[int]) -> str:
+        """Return the text of token ids; control tokens appear as the vocabulary spells them.
+
+        Bytes that are no UTF-8, such as half a character at the end, become "\N{REPLACEMENT CHARACTER}".
+
+        Raises:
+            RequestError: an id is not in the vocabulary.
+        """
+        return self._backend.detokenize(tokens).decode("utf-8", "replace")
+
     def stats(self) -> EngineStats:
         """Return a snapshot of the engine's counters."""
         return self._backend.stats()
@@ -125,34 +197,9 @@ class LLM:
         """End all requests and give all memory back. Closing twice is harmless."""
         self._backend.close()
 
-    def _text_prompt(self, prompt: str | Sequence[int]) -> list[int]:
-        if isinstance(prompt, str):
-            return _at_least_one(self.tokenize(prompt, add_special=True))
-        tokens = list(prompt) if isinstance(prompt, list | tuple) else None
-        if tokens is None or not all(type(token) is int for token in tokens):
-            raise RequestError(f"The prompt must be a string or token ids, not {type(prompt).__name__}.")
-        return _at_least_one(tokens)
-
-    def _chat_prompt(self, messages: Messages) -> list[int]:
-        from localllm.chat.messages import parse_messages
-
-        if isinstance(messages, str):
-            messages = [{"role": "user", "content": messages}]
-        return self._render(parse_messages(messages))
-
-    def _render(self, messages: Sequence[Message]) -> list[int]:
-        if self._template is None:
-            from localllm.chat.template import ChatTemplate
-
-            info = self.info
-            self._template = ChatTemplate(info.chat_template, bos_text=info.bos_text, eos_text=info.eos_text)
-        text = self._template.render(messages)
-        # Most templates write BOS themselves, and a second one makes answers worse.
-        return _at_least_one(self.tokenize(text, add_special=not self._template.starts_with_bos(text)))
-
-    def _stream(self, prompt: Sequence[int], spec: GenerationSpec) -> Generator[ChatEvent, None, None]:
+    def _stream(self, prompt: Prompt, spec: GenerationSpec) -> Generator[ChatEvent, None, None]:
         queue: SimpleQueue[tuple[int, Event]] = SimpleQueue()
-        run = Generation(self._backend, spec.requests(prompt), spec.controls, lambda i, event: queue.put((i, event)))
+        run = Generation(self._backend, [prompt], spec, lambda i, event: queue.put((i, event)))
         try:
             run.start()
             while not run.is_finished:
@@ -165,7 +212,7 @@ class LLM:
             run.cancel()
 
     async def _astream(
-        self, tokenize: Callable[[], Sequence[Sequence[int]]], spec: GenerationSpec
+        self, make: Callable[[], Sequence[Prompt]], spec: GenerationSpec
     ) -> AsyncGenerator[ChatEvent, None]:
         queue: asyncio.Queue[tuple[int, Event]] = asyncio.Queue()
         loop = asyncio.get_running_loop()
@@ -175,13 +222,11 @@ class LLM:
             with suppress(RuntimeError):
                 loop.call_soon_threadsafe(queue.put_nowait, (index, event))
 
-        prompts = await asyncio.to_thread(tokenize)
-        requests = [request for prompt in prompts for request in spec.requests(prompt)]
-        run = Generation(self._backend, requests, spec.controls, deliver)
+        run = Generation(self._backend, await asyncio.to_thread(make), spec, deliver)
         try:
             await asyncio.to_thread(run.start)
-            for index, request in enumerate(requests):
-                yield Progress(0, len(request.prompt), 0, index)
+            for index, n_prompt in enumerate(run.prompt_lengths):
+                yield Progress(0, n_prompt, 0, index)
             while not run.is_finished:
                 index, event = await queue.get()
                 for chat_event in run.accept(index, event):
@@ -199,6 +244,7 @@ def load(
     kv_type: str = "f16",
     kv_type_v: str | None = None,
     n_slots: int = 4,
+    adapters: Sequence[Adapter] = (),
     in_process: bool = False,
     on_progress: Callable[[float], None] | None = None,
 ) -> LLM:
@@ -212,11 +258,13 @@ def load(
         kv_type: ggml type of the cached keys, such as "f16" or "q8_0".
         kv_type_v: that of the cached values; None is `kv_type`.
         n_slots: how many requests are answered at once.
+        adapters: LoRA adapters to load, in GGUF form: a path each, or a path and a scale. All are applied where a
+            request does not choose among them with the option `lora`, by id, which is their place here.
         in_process: hold llama.cpp in this process, where a crash of it ends the process.
         on_progress: called with the loaded share, 0.0 to 1.0, on a thread of the backend's.
 
     Raises:
-        ModelError: there is no such model, or it cannot be loaded.
+        ModelError: there is no such model or adapter, or it cannot be loaded.
         NotEnoughMemory: it does not fit.
     """
     from localllm.runtime import open_backend
@@ -229,11 +277,6 @@ def load(
         n_threads=n_threads,
         kv_type_k=kv_type,
         kv_type_v=kv_type if kv_type_v is None else kv_type_v,
+        adapters=tuple(adapter_spec(adapter) for adapter in adapters),
     )
     return LLM(open_backend(resolve(ref), options, in_process=in_process, on_progress=on_progress))
-
-
-def _at_least_one(tokens: list[int]) -> list[int]:
-    if not tokens:
-        raise RequestError("The prompt is empty.", hint="Give at least one character.")
-    return tokens

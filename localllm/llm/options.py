@@ -19,26 +19,46 @@ from localllm.chat.schema import checked_schema
 from localllm.chat.stops import StopFilter
 from localllm.engine.request import GenerationRequest, SamplingParams
 from localllm.errors import InvalidGrammar, RequestError
+from localllm.llm.adapters import parse_lora
+from localllm.llm.bounds import BOUNDS, FINITE, MAX_SEED
+from localllm.llm.chat_options import NAMES as CHAT_NAMES
+from localllm.llm.chat_options import ChatSpec, parse_chat_options
 from localllm.runtime.backend import GrammarSpec, TextControls
-
-MAX_COMPLETIONS = 128
-MAX_LOGPROBS = 20
-# llama.cpp reads 2**32 - 1 as "draw a seed".
-MAX_SEED = 2**32 - 2
-_INT32_MAX = 2**31 - 1
 
 
 class GenerateOptions(TypedDict, total=False):
-    """The keyword arguments of `LLM.chat` and `LLM.generate`; the sampling ones are those of SamplingParams."""
+    """The keyword arguments of `LLM.chat` and `LLM.generate`; the sampling ones are those of SamplingParams.
 
+    Those from `tools` to `add_generation_prompt` are of conversations only.
+    """
+
+    tools: Sequence[Mapping[str, Any]] | None
+    """Functions that the model may call, in OpenAI's shape."""
+    tool_choice: str | Mapping[str, Any] | None
+    """"none", "auto", "required", or {"type": "function", "function": {"name": ...}}."""
+    parallel_tool_calls: bool | None
+    """Whether more calls than one are allowed; None is True."""
+    thinking: bool | None
+    """Whether the model thinks before it answers; None is the template's default."""
+    reasoning_budget: int | None
+    """Tokens of reasoning at most; then the model is made to end it. 0 is none."""
+    template_kwargs: Mapping[str, Any] | None
+    """What else the chat template is told."""
+    continue_final_message: bool
+    """Go on with the last message, which is the assistant's, instead of answering it."""
+    add_generation_prompt: bool
+    """End the prompt with the beginning of the assistant's turn."""
     max_tokens: int | None
     stop: str | Sequence[str] | None
     json_schema: Mapping[str, Any] | str | None
+    json_object: bool
+    """Answer with a JSON object, of any keys."""
     grammar: str | None
     logprobs: int | bool | None
     n: int
     ignore_eos: bool
     cache_prompt: bool
+    lora: Sequence[Mapping[str, Any]] | None
     temperature: float
     top_k: int
     top_p: float
@@ -63,66 +83,9 @@ class GenerateOptions(TypedDict, total=False):
     seed: int | None
 
 
-@dataclass(frozen=True)
-class Bound:
-    """The numbers an option may take: low ≤ x ≤ high, or low < x with `open_low`."""
-
-    low: float = -math.inf
-    high: float = math.inf
-    integer: bool = False
-    open_low: bool = False
-
-    def __str__(self) -> str:
-        kind = "a whole number" if self.integer else "a finite number"
-        if math.isinf(self.low):
-            return kind
-        above = f"above {self.low:g}" if self.open_low else f"at least {self.low:g}"
-        if self.high in (math.inf, _INT32_MAX):
-            return f"{kind} {above}"
-        return f"{kind} {above} and at most {self.high:.12g}"
-
-    def holds(self, value: object) -> bool:
-        """Whether `value` is a number within the bound; True and False are not numbers."""
-        allowed = (int,) if self.integer else (int, float)
-        if isinstance(value, bool) or not isinstance(value, allowed) or not math.isfinite(value):
-            return False
-        above = value > self.low if self.open_low else value >= self.low
-        return above and value <= self.high
-
-
-_COUNT = Bound(1, _INT32_MAX, integer=True)
-_LAST_N = Bound(-1, _INT32_MAX, integer=True)
-_SHARE = Bound(0, 1)
-_POSITIVE_SHARE = Bound(0, 1, open_low=True)
-_POSITIVE = Bound(0, open_low=True)
-_FINITE = Bound()
-
-BOUNDS: dict[str, Bound] = {
-    "temperature": Bound(0),
-    "top_k": Bound(-_INT32_MAX, _INT32_MAX, integer=True),
-    "top_p": _POSITIVE_SHARE,
-    "min_p": _SHARE,
-    "typical_p": _POSITIVE_SHARE,
-    "top_n_sigma": _FINITE,
-    "xtc_probability": _SHARE,
-    "xtc_threshold": _SHARE,
-    "repeat_penalty": _POSITIVE,
-    "repeat_last_n": _LAST_N,
-    "frequency_penalty": _FINITE,
-    "presence_penalty": _FINITE,
-    "dry_multiplier": Bound(0),
-    "dry_base": _POSITIVE,
-    "dry_allowed_length": Bound(0, _INT32_MAX, integer=True),
-    "dry_penalty_last_n": _LAST_N,
-    "mirostat": Bound(0, 2, integer=True),
-    "mirostat_tau": Bound(0),
-    "mirostat_eta": Bound(0),
-    "seed": Bound(0, MAX_SEED, integer=True),
-    "max_tokens": _COUNT,
-    "n": Bound(1, MAX_COMPLETIONS, integer=True),
-    "logprobs": Bound(0, MAX_LOGPROBS, integer=True),
-}
-_NONE_IS_ALLOWED = frozenset({"seed", "max_tokens", "logprobs", "stop", "json_schema", "grammar"})
+_NONE_IS_ALLOWED = frozenset(
+    {"seed", "max_tokens", "logprobs", "stop", "json_schema", "grammar", "reasoning_budget", "lora"}
+)
 _NAMES = frozenset(GenerateOptions.__annotations__)
 _SAMPLING_NAMES = frozenset(SamplingParams.__struct_fields__)
 
@@ -138,12 +101,15 @@ class GenerationSpec:
     n_logprobs: int | None
     ignore_eos: bool
     cache_prompt: bool
+    chat: ChatSpec
+    lora: tuple[tuple[int, float], ...] | None
+    """Id and scale of each LoRA adapter to apply; None: as the model was loaded."""
 
-    def requests(self, prompt: Sequence[int]) -> list[GenerationRequest]:
+    def requests(self, prompt: Sequence[int], visible_tokens: tuple[int, ...] = ()) -> list[GenerationRequest]:
         """Return one request per completion; a given seed grows by one from each to the next."""
-        return [self._request(tuple(prompt), index) for index in range(self.n)]
+        return [self._request(tuple(prompt), index, visible_tokens) for index in range(self.n)]
 
-    def _request(self, prompt: tuple[int, ...], index: int) -> GenerationRequest:
+    def _request(self, prompt: tuple[int, ...], index: int, visible_tokens: tuple[int, ...]) -> GenerationRequest:
         seed = self.sampling.seed
         if seed is not None and index:
             seed = (seed + index) % (MAX_SEED + 1)
@@ -154,6 +120,8 @@ class GenerationSpec:
             ignore_eos=self.ignore_eos,
             n_logprobs=self.n_logprobs,
             cache_prompt=self.cache_prompt,
+            visible_tokens=visible_tokens,
+            lora=self.lora,
         )
 
 
@@ -162,7 +130,7 @@ def parse_options(options: Mapping[str, Any]) -> GenerationSpec:
 
     Raises:
         RequestError: an unknown name, or a value out of bounds; the message says which are allowed.
-        InvalidGrammar: `json_schema` cannot be honoured, or comes together with `grammar`.
+        InvalidGrammar: `json_schema` or a tool's schema cannot be honoured, or comes together with `grammar`.
     """
     _check_names(options)
     for name, value in options.items():
@@ -180,7 +148,21 @@ def parse_options(options: Mapping[str, Any]) -> GenerationSpec:
         n_logprobs=_n_logprobs(options.get("logprobs")),
         ignore_eos=_flag(options, "ignore_eos", default=False),
         cache_prompt=_flag(options, "cache_prompt", default=True),
+        lora=parse_lora(options.get("lora")),
+        chat=parse_chat_options(options),
     )
+
+
+def parse_text_options(options: Mapping[str, Any]) -> GenerationSpec:
+    """`parse_options` for a text that is continued.
+
+    Raises:
+        RequestError: also for an option that only a conversation has.
+    """
+    for name in options:
+        if name in CHAT_NAMES:
+            raise RequestError(f"{name} is an option of conversations.", hint="Use chat, or leave it out.")
+    return parse_options(options)
 
 
 def _check_names(options: Mapping[str, Any]) -> None:
@@ -234,15 +216,18 @@ def _logit_bias(value: object) -> dict[int, float]:
     for token, bias in value.items():
         if isinstance(token, bool) or not isinstance(token, int) or token < 0:
             raise RequestError(f"logit_bias has the key {token!r}; keys must be token ids.")
-        if bias != -math.inf and not _FINITE.holds(bias):
+        if bias != -math.inf and not FINITE.holds(bias):
             raise RequestError(f"logit_bias of token {token} is {bias!r}; it must be finite, or -inf to forbid it.")
     return {token: float(bias) for token, bias in value.items()}
 
 
 def _grammar(options: Mapping[str, Any]) -> GrammarSpec | None:
     schema, grammar = options.get("json_schema"), options.get("grammar")
-    if schema is not None and grammar is not None:
-        raise InvalidGrammar("json_schema and grammar exclude each other.", hint="Give one of them.")
+    is_object = _flag(options, "json_object", default=False)
+    if (schema is not None) + (grammar is not None) + is_object > 1:
+        raise InvalidGrammar("json_schema, json_object and grammar exclude each other.", hint="Give one of them.")
+    if is_object:
+        return GrammarSpec("json_object")
     if grammar is not None:
         if not isinstance(grammar, str) or not grammar.strip():
             raise InvalidGrammar("grammar must be the text of a GBNF grammar.")

@@ -7,26 +7,31 @@ import logging
 import os
 import queue
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 
 from localllm.engine.events import ErrorInfo, Event, FinishEvent, PrefillProgress, Timings, TokenEvent, Usage
 from localllm.engine.request import GenerationRequest
 from localllm.engine.stats import EngineStats
+from localllm.engine.vectors import VectorsEvent, VectorsSink
 from localllm.errors import EngineClosed, LocalLLMError, ModelLoadFailed, WorkerCrashed
 from localllm.hardware.types import LoadOptions
-from localllm.runtime.backend import ModelInfo, Sink, TextControls
+from localllm.runtime.backend import EmbedRequest, ModelInfo, RankRequest, Sink, TextControls, check_tokens
 from localllm.runtime.process import WorkerProcess
 from localllm.runtime.protocol import (
     Cancel,
+    Detokenize,
+    Embed,
     FromWorker,
     GetStats,
     Load,
     Loaded,
     LoadFailed,
     LoadProgress,
+    Rank,
     Reply,
     Submit,
     Tokenize,
@@ -35,6 +40,7 @@ from localllm.runtime.protocol import (
 
 log = logging.getLogger("localllm.runtime")
 
+_AnyEvent = TypeVar("_AnyEvent", Event, VectorsEvent)
 _CLOSED = ErrorInfo("EngineClosed", "The model was closed.", "Load it again.")
 _OUT_OF_MEMORY_HINT = "If nobody ended it, the system did, for want of memory: try a smaller model or --n-ctx."
 
@@ -54,6 +60,7 @@ class WorkerBackend:
         self._ids = itertools.count(1)
         self._lock = threading.Lock()
         self._sinks: dict[int, Sink] = {}
+        self._vector_sinks: dict[int, VectorsSink] = {}
         self._calls: dict[int, queue.SimpleQueue[Reply]] = {}
         self._loaded: queue.SimpleQueue[ModelInfo | BaseException] = queue.SimpleQueue()
         self._closing = False
@@ -71,7 +78,12 @@ class WorkerBackend:
             self._process.kill()
             self.close()
             raise
-        return msgspec.structs.replace(result, path=str(self._path))
+        # A path need not be text, and text is what the worker's answer is made of.
+        adapters = tuple(
+            msgspec.structs.replace(adapter, path=str(spec.path))
+            for adapter, spec in zip(result.adapters, options.adapters, strict=True)
+        )
+        return msgspec.structs.replace(result, path=str(self._path), adapters=adapters)
 
     @property
     def info(self) -> ModelInfo:
@@ -89,16 +101,27 @@ class WorkerBackend:
     def tokenize(self, text: str, *, add_special: bool, parse_special: bool) -> list[int]:
         return self._call(lambda call_id: Tokenize(call_id, text, add_special, parse_special)).tokens or []
 
+    def detokenize(self, tokens: Sequence[int]) -> bytes:
+        ids = tuple(tokens)
+        check_tokens(ids, self._info.n_vocab)
+        return self._call(lambda call_id: Detokenize(call_id, ids)).data
+
     def stats(self) -> EngineStats:
         stats = self._call(GetStats).stats
         assert stats is not None
         return stats
 
     def submit(self, request: GenerationRequest, controls: TextControls, sink: Sink) -> int:
-        return self._call(lambda request_id: Submit(request_id, request, controls), sink).call_id
+        return self._call(lambda request_id: Submit(request_id, request, controls), sink=sink).call_id
+
+    def embed(self, request: EmbedRequest, sink: VectorsSink) -> int:
+        return self._call(lambda request_id: Embed(request_id, request), vector_sink=sink).call_id
+
+    def rank(self, request: RankRequest, sink: VectorsSink) -> int:
+        return self._call(lambda request_id: Rank(request_id, request), vector_sink=sink).call_id
 
     def cancel(self, request_id: int) -> None:
-        if request_id in self._sinks:
+        if request_id in self._sinks or request_id in self._vector_sinks:
             self._process.send(Cancel(request_id))
 
     def close(self) -> None:
@@ -106,7 +129,9 @@ class WorkerBackend:
             self._closing = True
         self._process.finish()
 
-    def _call(self, make: Callable[[int], ToWorker], sink: Sink | None = None) -> Reply:
+    def _call(
+        self, make: Callable[[int], ToWorker], *, sink: Sink | None = None, vector_sink: VectorsSink | None = None
+    ) -> Reply:
         """Send a message that is answered, and wait for the answer; an error in it is raised."""
         inbox: queue.SimpleQueue[Reply] = queue.SimpleQueue()
         with self._lock:
@@ -118,10 +143,13 @@ class WorkerBackend:
             self._calls[call_id] = inbox
             if sink is not None:
                 self._sinks[call_id] = sink
+            if vector_sink is not None:
+                self._vector_sinks[call_id] = vector_sink
             self._process.send(message)
         reply = inbox.get()
         if reply.error is not None:
             self._sinks.pop(call_id, None)
+            self._vector_sinks.pop(call_id, None)
             raise reply.error.to_error()
         return reply
 
@@ -132,6 +160,8 @@ class WorkerBackend:
             self._deliver(message, self._sinks.get(message.request_id))
         elif isinstance(message, FinishEvent):
             self._deliver(message, self._sinks.pop(message.request_id, None))
+        elif isinstance(message, VectorsEvent):
+            self._deliver(message, self._vector_sinks.pop(message.request_id, None))
         elif isinstance(message, Reply):
             inbox = self._calls.pop(message.call_id, None)
             if inbox is not None:
@@ -146,7 +176,7 @@ class WorkerBackend:
             except BaseException as error:
                 self._loaded.put(error)
 
-    def _deliver(self, event: Event, sink: Sink | None) -> None:
+    def _deliver(self, event: _AnyEvent, sink: Callable[[_AnyEvent], None] | None) -> None:
         if sink is None:
             return
         try:
@@ -162,11 +192,15 @@ class WorkerBackend:
             self._end = end = _CLOSED if closed else self._crash()
             calls, self._calls = self._calls, {}
             sinks, self._sinks = self._sinks, {}
+            vector_sinks, self._vector_sinks = self._vector_sinks, {}
         for call_id, inbox in calls.items():
             sinks.pop(call_id, None)
+            vector_sinks.pop(call_id, None)
             inbox.put(Reply(call_id, error=end))
         for request_id, sink in sinks.items():
             self._deliver(_ended(request_id, None if closed else end), sink)
+        for request_id, vector_sink in vector_sinks.items():
+            self._deliver(VectorsEvent(request_id=request_id, reason="error", error=end), vector_sink)
         self._loaded.put(EngineClosed(_CLOSED.message, hint=_CLOSED.hint) if closed else self._load_crash())
 
     def _crash(self) -> ErrorInfo:

@@ -3,25 +3,34 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import msgspec
+
+from localllm.engine.embedder import Embedder
 from localllm.engine.engine import Engine
 from localllm.engine.events import Event
+from localllm.engine.matchers import TokenConstraint
 from localllm.engine.request import GenerationRequest
 from localllm.engine.stats import EngineStats
+from localllm.engine.vectors import TextPooling, VectorsSink
+from localllm.engine.visits import VisitorThread
 from localllm.errors import EngineClosed, UnsupportedModel
-from localllm.gguf import ModelShape, check_loadable, read_header
+from localllm.gguf import AdapterShape, ModelShape, check_adapter, check_loadable, read_header
 from localllm.hardware import available_ram_bytes, plan_load
-from localllm.hardware.types import LoadOptions, LoadPlan
-from localllm.runtime.backend import ModelInfo, TextControls
+from localllm.hardware.types import AdapterSpec, LoadOptions, LoadPlan
+from localllm.runtime import texts
+from localllm.runtime.backend import AdapterInfo, EmbedRequest, ModelInfo, RankRequest, TextControls, check_tokens
 
 if TYPE_CHECKING:
     from localllm.chat.grammar import GrammarCompiler
-    from localllm.llama import Model
+    from localllm.llama import LoraAdapter, Model
 
 
 class LocalBackend:
@@ -46,19 +55,76 @@ class LocalBackend:
         after_step: Callable[[], None] | None = None,
     ) -> None:
         started = time.perf_counter()
-        shape = check_loadable(read_header(path))
-        plan = _plan(shape, path, options)
+        header = read_header(path)
+        shape = check_loadable(header)
+        found = [check_adapter(read_header(spec.path), header, shape.n_layer) for spec in options.adapters]
+        plan = _plan(shape.with_adapters(adapter.weights for adapter in found), path, options)
+        plan = replace(plan, notes=(*plan.notes, *_adapter_notes(options.adapters, found)))
         self._model = _load_model(path, plan, on_progress)
+        self._adapters: list[LoraAdapter] = []
         try:
-            self._engine = Engine(self._model, plan, after_step=after_step)
+            self._load_adapters(options.adapters)
+            self._start(shape, plan, options.adapters, after_step)
         except BaseException:
-            self._model.close()
+            self._free()
             raise
+        self._ids = itertools.count(1)
         self._grammars: GrammarCompiler | None = None
         self._idle = threading.Condition()
         self._n_calls = 0
         self._closing = False
-        self._info = _describe(self._model, shape, plan, self._engine, time.perf_counter() - started)
+        self._pooling = texts.text_pooling(shape.pooling)
+        info = self._describe(shape, plan, time.perf_counter() - started)
+        self._info = msgspec.structs.replace(info, adapters=tuple(map(_describe_adapter, options.adapters)))
+
+    def _start(
+        self,
+        shape: ModelShape,
+        plan: LoadPlan,
+        adapters: Sequence[AdapterSpec],
+        after_step: Callable[[], None] | None,
+    ) -> None:
+        """Start what computes: an engine, which the embedder visits, or the embedder alone where no text is made."""
+        n_ctx = min(plan.n_ctx, shape.n_ctx_train)
+        self._embedder = Embedder(self._model, plan, n_ctx=n_ctx, is_causal=not shape.is_encoder)
+        self._engine: Engine | None = None
+        if not shape.is_encoder:
+            self._engine = Engine(
+                self._model,
+                plan,
+                adapters=zip(self._adapters, (spec.scale for spec in adapters), strict=True),
+                after_step=after_step,
+                visitor=self._embedder,
+            )
+        self._thread = self._engine or VisitorThread(self._embedder, after_step)
+
+    def _describe(self, shape: ModelShape, plan: LoadPlan, load_s: float) -> ModelInfo:
+        model, vocab, engine = self._model, self._model.vocab, self._engine
+        return ModelInfo(
+            path=str(model.path),
+            name=model.metadata("general.name") or model.path.stem,
+            description=model.description,
+            architecture=shape.architecture,
+            n_params=model.n_params,
+            size_bytes=model.size_bytes,
+            n_vocab=vocab.n_tokens,
+            n_ctx=self._embedder.n_ctx if engine is None else engine.n_ctx,
+            n_cells=0 if engine is None else engine.n_cells,
+            n_ctx_train=model.n_ctx_train,
+            n_slots=plan.n_slots,
+            n_gpu_layers=plan.n_gpu_layers,
+            kv_type_k=plan.kv_type_k,
+            kv_type_v=plan.kv_type_v,
+            chat_template=model.chat_template(),
+            bos_text=vocab.text(vocab.bos) if vocab.bos is not None else "",
+            eos_text=vocab.text(vocab.eos) if vocab.eos is not None else "",
+            add_bos=vocab.add_bos,
+            load_s=load_s,
+            n_embd=model.n_embd_out,
+            capabilities=texts.capabilities(shape),
+            memory_bytes=plan.estimate.total_bytes,
+            plan_notes=plan.notes,
+        )
 
     @property
     def info(self) -> ModelInfo:
@@ -66,16 +132,28 @@ class LocalBackend:
 
     @property
     def is_alive(self) -> bool:
-        return not self._closing and self._engine.is_running
+        return not self._closing and self._thread.is_running
 
     @property
     def engine(self) -> Engine:
-        """The engine itself, for measurements."""
+        """The engine itself, for measurements.
+
+        Raises:
+            RequestError: the model makes no text.
+        """
+        texts.check_can("completion", self._info)
+        assert self._engine is not None
         return self._engine
 
     def tokenize(self, text: str, *, add_special: bool, parse_special: bool) -> list[int]:
         with self._in_use():
             return self._model.vocab.tokenize(text, add_special=add_special, parse_special=parse_special)
+
+    def detokenize(self, tokens: Sequence[int]) -> bytes:
+        with self._in_use():
+            vocab = self._model.vocab
+            check_tokens(tokens, vocab.n_tokens)
+            return b"".join(vocab.piece(token, special=True) for token in tokens)
 
     def submit(
         self,
@@ -88,11 +166,50 @@ class LocalBackend:
         from localllm.chat.stops import StopScanner
 
         with self._in_use():
-            constraint = None
-            if controls.grammar is not None:
-                constraint = self._compiler().compile(controls.grammar.kind, controls.grammar.text)
+            constraint = self._constraint(controls)
             stop = StopScanner(controls.stop) if controls.stop else None
-            return self._engine.submit(request, sink, constraint=constraint, stop=stop, request_id=request_id)
+            number = next(self._ids) if request_id is None else request_id
+            return self.engine.submit(request, sink, constraint=constraint, stop=stop, request_id=number)
+
+    def embed(self, request: EmbedRequest, sink: VectorsSink, *, request_id: int | None = None) -> int:
+        with self._in_use():
+            pooling = texts.check_embedding(request, self._info) or self._pooling
+            inputs = texts.embedding_inputs(request, self._model.vocab)
+            return self._compute(inputs, pooling, sink, request_id)
+
+    def rank(self, request: RankRequest, sink: VectorsSink, *, request_id: int | None = None) -> int:
+        with self._in_use():
+            texts.check_ranking(request, self._info)
+            inputs = texts.ranking_inputs(request, self._model)
+            return self._compute(inputs, None, sink, request_id)
+
+    def _compute(
+        self, inputs: list[list[int]], pooling: TextPooling | None, sink: VectorsSink, request_id: int | None
+    ) -> int:
+        number = next(self._ids) if request_id is None else request_id
+        self._embedder.submit(inputs, pooling, sink, request_id=number)
+        self._thread.wake()
+        return number
+
+    def _constraint(self, controls: TextControls) -> TokenConstraint | None:
+        constraint: TokenConstraint | None = None
+        if controls.grammar is not None:
+            grammar = controls.grammar
+            constraint = self._compiler().compile(grammar.kind, grammar.text, preamble=grammar.preamble)
+        if controls.reasoning is not None:
+            from localllm.chat.reasoning import ReasoningBudget
+
+            limit, vocab = controls.reasoning, self._model.vocab
+            constraint = ReasoningBudget(
+                limit.n_tokens,
+                start=limit.start,
+                end=limit.end,
+                ending=limit.ending,
+                is_open=limit.is_open,
+                piece=lambda token: vocab.piece(token, special=True),
+                inner=constraint,
+            )
+        return constraint
 
     @contextlib.contextmanager
     def _in_use(self) -> Iterator[None]:
@@ -117,19 +234,47 @@ class LocalBackend:
         return self._grammars
 
     def cancel(self, request_id: int) -> None:
-        self._engine.cancel(request_id)
+        self._embedder.cancel(request_id)
+        if self._engine is not None:
+            self._engine.cancel(request_id)
 
     def stats(self) -> EngineStats:
         with self._in_use():
-            return self._engine.stats()
+            stats, embedder = EngineStats.zero() if self._engine is None else self._engine.stats(), self._embedder
+            return msgspec.structs.replace(
+                stats,
+                n_running=stats.n_running + embedder.n_jobs,
+                n_requests=stats.n_requests + embedder.n_requests,
+                n_finished=stats.n_finished + embedder.n_finished,
+                n_cancelled=stats.n_cancelled + embedder.n_cancelled,
+                n_inputs_embedded=embedder.n_inputs_embedded,
+                n_tokens_embedded=embedder.n_tokens_embedded,
+            )
 
     def close(self) -> None:
         with self._idle:
             self._closing = True
             self._idle.wait_for(lambda: self._n_calls == 0)
-        self._engine.close()
+        self._thread.close()
         with self._idle:
-            self._model.close()
+            self._free()
+
+    def _load_adapters(self, specs: Sequence[AdapterSpec]) -> None:
+        from localllm.llama import LoraAdapter
+
+        for spec in specs:
+            self._adapters.append(LoraAdapter(self._model, spec.path))
+
+    def _free(self) -> None:
+        for adapter in self._adapters:
+            adapter.close()
+        self._model.close()
+
+
+def _adapter_notes(specs: Sequence[AdapterSpec], shapes: Sequence[AdapterShape]) -> Iterator[str]:
+    for spec, shape in zip(specs, shapes, strict=True):
+        if shape.n_ignored:
+            yield f"{spec.path.name} brings {shape.n_ignored} trained norms, which llama.cpp does not apply."
 
 
 def _plan(shape: ModelShape, path: Path, options: LoadOptions) -> LoadPlan:
@@ -147,37 +292,20 @@ def _load_model(path: Path, plan: LoadPlan, on_progress: Callable[[float], None]
         return True
 
     model = Model(path, ModelParams(n_gpu_layers=plan.n_gpu_layers), on_progress=report)
-    if not model.has_decoder or model.has_encoder or not model.vocab.has_tokenizer or model.vocab.n_tokens == 0:
+    if model.has_encoder or model.is_diffusion or not model.vocab.has_tokenizer or model.vocab.n_tokens == 0:
         model.close()
         raise UnsupportedModel(
-            f"{path.name} is not a text generator: it has no decoder of its own, or no tokenizer.",
-            hint="Choose a chat or completion model.",
+            f"{path.name} has an encoder and a decoder, makes text by diffusion, or has no tokenizer.",
+            hint="Choose a chat, completion, embedding or reranking model.",
+        )
+    if model.vocab.misses_specials:
+        model.close()
+        raise UnsupportedModel(
+            f"{path.name} puts special tokens around a text that its vocabulary does not have.",
+            hint="Download or convert the model again.",
         )
     return model
 
 
-def _describe(model: Model, shape: ModelShape, plan: LoadPlan, engine: Engine, load_s: float) -> ModelInfo:
-    vocab = model.vocab
-    return ModelInfo(
-        path=str(model.path),
-        name=model.metadata("general.name") or model.path.stem,
-        description=model.description,
-        architecture=shape.architecture,
-        n_params=model.n_params,
-        size_bytes=model.size_bytes,
-        n_vocab=vocab.n_tokens,
-        n_ctx=engine.n_ctx,
-        n_cells=engine.n_cells,
-        n_ctx_train=model.n_ctx_train,
-        n_slots=plan.n_slots,
-        n_gpu_layers=plan.n_gpu_layers,
-        kv_type_k=plan.kv_type_k,
-        kv_type_v=plan.kv_type_v,
-        chat_template=model.chat_template(),
-        bos_text=vocab.text(vocab.bos) if vocab.bos is not None else "",
-        eos_text=vocab.text(vocab.eos) if vocab.eos is not None else "",
-        add_bos=vocab.add_bos,
-        load_s=load_s,
-        memory_bytes=plan.estimate.total_bytes,
-        plan_notes=plan.notes,
-    )
+def _describe_adapter(spec: AdapterSpec) -> AdapterInfo:
+    return AdapterInfo(path=str(spec.path), name=spec.path.stem, scale=spec.scale)

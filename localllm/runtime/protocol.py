@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import struct
+from pathlib import Path
 from typing import Any, BinaryIO
 
 import msgspec
@@ -10,9 +12,10 @@ import msgspec
 from localllm.engine.events import ErrorInfo, FinishEvent, PrefillProgress, TokenEvent
 from localllm.engine.request import GenerationRequest
 from localllm.engine.stats import EngineStats
+from localllm.engine.vectors import VectorsEvent
 from localllm.errors import RequestError
 from localllm.hardware.types import LoadOptions
-from localllm.runtime.backend import ModelInfo, TextControls
+from localllm.runtime.backend import EmbedRequest, ModelInfo, RankRequest, TextControls
 
 _LENGTH = struct.Struct("<I")
 MAX_FRAME_BYTES = 1 << 30
@@ -30,6 +33,16 @@ class Submit(msgspec.Struct, tag="submit"):
     controls: TextControls
 
 
+class Embed(msgspec.Struct, tag="embed"):
+    request_id: int
+    request: EmbedRequest
+
+
+class Rank(msgspec.Struct, tag="rank"):
+    request_id: int
+    request: RankRequest
+
+
 class Cancel(msgspec.Struct, tag="cancel"):
     request_id: int
 
@@ -39,6 +52,11 @@ class Tokenize(msgspec.Struct, tag="tokenize"):
     text: str
     add_special: bool
     parse_special: bool
+
+
+class Detokenize(msgspec.Struct, tag="detokenize"):
+    call_id: int
+    tokens: tuple[int, ...]
 
 
 class GetStats(msgspec.Struct, tag="stats"):
@@ -63,14 +81,29 @@ class Reply(msgspec.Struct, tag="reply"):
     call_id: int
     error: ErrorInfo | None = None
     tokens: list[int] | None = None
+    data: bytes = b""
     stats: EngineStats | None = None
 
 
-ToWorker = Load | Submit | Cancel | Tokenize | GetStats
-FromWorker = LoadProgress | Loaded | LoadFailed | Reply | PrefillProgress | TokenEvent | FinishEvent
+ToWorker = Load | Submit | Embed | Rank | Cancel | Tokenize | Detokenize | GetStats
+FromWorker = LoadProgress | Loaded | LoadFailed | Reply | PrefillProgress | TokenEvent | FinishEvent | VectorsEvent
 
-_encoder = msgspec.msgpack.Encoder()
-to_worker_decoder = msgspec.msgpack.Decoder(ToWorker)
+
+def _encode_path(value: Any) -> bytes:
+    """Write a path, which msgpack does not know, in the file system's encoding, since it need not be text."""
+    if isinstance(value, Path):
+        return os.fsencode(value)
+    raise NotImplementedError(f"{type(value).__name__} cannot be sent")
+
+
+def _decode_path(kind: type, value: Any) -> Any:
+    if kind is Path and isinstance(value, bytes):
+        return Path(os.fsdecode(value))
+    raise NotImplementedError(f"{kind.__name__} cannot be read")
+
+
+_encoder = msgspec.msgpack.Encoder(enc_hook=_encode_path)
+to_worker_decoder = msgspec.msgpack.Decoder(ToWorker, dec_hook=_decode_path)
 from_worker_decoder = msgspec.msgpack.Decoder(FromWorker)
 
 
@@ -83,7 +116,8 @@ def frame(message: ToWorker | FromWorker) -> bytes:
     try:
         body = _encoder.encode(message)
     except UnicodeEncodeError:
-        body = _encoder.encode(_encodable(msgspec.to_builtins(message, builtin_types=(bytes,), str_keys=False)))
+        plain = msgspec.to_builtins(message, builtin_types=(bytes,), str_keys=False, enc_hook=_encode_path)
+        body = _encoder.encode(_encodable(plain))
     if len(body) > MAX_FRAME_BYTES:
         raise RequestError(f"{len(body):,} bytes at once; {MAX_FRAME_BYTES:,} are allowed.", hint="Send less.")
     return _LENGTH.pack(len(body)) + body

@@ -17,15 +17,19 @@ from pathlib import Path
 from typing import BinaryIO
 
 from localllm.engine.events import ErrorInfo, Event
+from localllm.engine.vectors import VectorsEvent
 from localllm.runtime.local import LocalBackend
 from localllm.runtime.protocol import (
     Cancel,
+    Detokenize,
+    Embed,
     FromWorker,
     GetStats,
     Load,
     Loaded,
     LoadFailed,
     LoadProgress,
+    Rank,
     Reply,
     Submit,
     Tokenize,
@@ -54,7 +58,7 @@ class _Outbox:
             self._held += frame(message)
             self._write()
 
-    def hold(self, message: Event) -> None:
+    def hold(self, message: Event | VectorsEvent) -> None:
         with self._lock:
             self._held += frame(message)
 
@@ -135,15 +139,21 @@ def _answer(backend: LocalBackend, outbox: _Outbox, command: ToWorker) -> None:
     if isinstance(command, Cancel):
         backend.cancel(command.request_id)
         return
-    call_id = command.request_id if isinstance(command, Submit) else getattr(command, "call_id", 0)
+    call_id = command.request_id if isinstance(command, Submit | Embed | Rank) else getattr(command, "call_id", 0)
     try:
         reply = Reply(call_id)
         if isinstance(command, Submit):
             backend.submit(command.request, command.controls, outbox.hold, request_id=call_id)
+        elif isinstance(command, Embed):
+            backend.embed(command.request, outbox.hold, request_id=call_id)
+        elif isinstance(command, Rank):
+            backend.rank(command.request, outbox.hold, request_id=call_id)
         elif isinstance(command, Tokenize):
             reply.tokens = backend.tokenize(
                 command.text, add_special=command.add_special, parse_special=command.parse_special
             )
+        elif isinstance(command, Detokenize):
+            reply.data = backend.detokenize(command.tokens)
         elif isinstance(command, GetStats):
             reply.stats = backend.stats()
     except Exception as error:

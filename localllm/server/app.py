@@ -22,7 +22,8 @@ from localllm.server.admission import Admission
 from localllm.server.errors import Problem, Refused, error_body, problem_of
 from localllm.server.manager import ModelManager
 from localllm.server.metrics import Metrics
-from localllm.server.routes import chat, models, operations, tokens
+from localllm.server.openapi import describe
+from localllm.server.routes import chat, models, operations, pages, status, tokens
 from localllm.server.security import Gate
 from localllm.server.services import Services
 from localllm.server.settings import ServerSettings
@@ -30,7 +31,7 @@ from localllm.server.settings import ServerSettings
 access_log = logging.getLogger("localllm.access")
 log = logging.getLogger("localllm.server")
 
-_ROUTERS = (chat.router, models.router, tokens.router, operations.router)
+_ROUTERS = (chat.router, models.router, tokens.router, operations.router, status.router, pages.router)
 _CODES = {404: "not_found", 405: "method_not_allowed"}
 
 
@@ -40,9 +41,11 @@ def create_app(settings: ServerSettings, manager: ModelManager) -> ASGIApp:
     app = FastAPI(
         title="localllm",
         version=__version__,
-        description="Language models on this computer, for OpenAI's, Anthropic's, Ollama's and llama-server's clients.",
         lifespan=_lifespan,
+        docs_url=None,
+        redoc_url=None,
     )
+    describe(app, settings)
     app.state.services = Services(settings, manager, Metrics(manager, admission), admission)
     for router in _ROUTERS:
         app.include_router(router)

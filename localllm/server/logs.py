@@ -45,3 +45,5 @@ def configure_logging(level: str, form: LogFormat) -> None:
         logger.propagate = False
         logger.setLevel(level.upper())
     logging.getLogger("uvicorn.access").disabled = True
+    # Its news of starting and stopping say less than ours.
+    logging.getLogger("uvicorn").setLevel(max(logging.getLevelName(level.upper()), logging.WARNING))

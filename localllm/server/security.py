@@ -14,9 +14,10 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from localllm.server.errors import Refused, error_body, problem_of
+from localllm.server.page import FILES
 from localllm.server.settings import ServerSettings
 
-OPEN_PATHS = frozenset({"/", "/health", "/favicon.ico", "/page.css", "/page.js", "/icon.svg"})
+OPEN_PATHS = frozenset({"/health", "/openapi.json", *FILES})
 """Paths that need no key: they tell nothing of models or conversations."""
 
 

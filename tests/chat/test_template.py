@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import time
 from pathlib import Path
 from typing import Any
@@ -180,9 +181,17 @@ def test_broken_template_is_an_error_unless_the_caller_asks_for_the_fallback() -
 
 
 def test_refusal_of_the_template_is_passed_on() -> None:
-    short = {"role": "assistant", "tool_calls": [{"id": "x", "function": {"name": "add"}}]}
-    with pytest.raises(TemplateError, match="length 9"):
-        _template("mistral").render([HI, short, RESULT])
+    refusing = ChatTemplate("{{ raise_exception('Not on Sundays.') }}", bos_text="", eos_text="")
+    with pytest.raises(TemplateError, match="Not on Sundays"):
+        refusing.render([HI])
+
+
+def test_call_ids_that_a_template_refuses_are_shortened() -> None:
+    call = {"role": "assistant", "tool_calls": [{"id": "call_0123456789", "function": {"name": "add"}}]}
+    result = {"role": "tool", "tool_call_id": "call_0123456789", "content": "3"}
+    text = _template("mistral").render([HI, call, result])
+    (call_id,) = re.findall(r'"id": ?"([0-9a-zA-Z]{9})"', text)
+    assert call_id != "call_0123" and "call_0123456789" not in text
 
 
 def test_endless_template_is_stopped_once_and_not_for_every_question() -> None:

@@ -26,6 +26,7 @@ CODES = {
     "ContextLengthExceeded": 7,
     "InvalidGrammar": 6,
     "TemplateError": 6,
+    "ServerError": 9,
     "EngineError": 8,
     "EngineClosed": 8,
     "DecodeFailed": 8,

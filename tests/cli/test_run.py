@@ -9,6 +9,7 @@ import pytest
 
 from localllm.cli.run import model_and_prompt
 from localllm.errors import ModelNotFound, RequestError
+from localllm.hardware.types import AdapterSpec
 from tests.cli.conftest import Cli
 from tests.scripted_backend import Script, crash
 
@@ -41,6 +42,7 @@ def test_flags_reach_the_load_and_the_request(cli: Cli) -> None:
             "kv_type": "q8_0",
             "kv_type_v": "f16",
             "n_slots": 1,
+            "adapters": [],
             "in_process": True,
         }
     ]
@@ -49,6 +51,17 @@ def test_flags_reach_the_load_and_the_request(cli: Cli) -> None:
     assert (sampling.seed, sampling.temperature, sampling.top_p, sampling.top_k, sampling.min_p) == (0, 0, 0.5, 7, 0.1)
     assert (call.request.max_tokens, call.controls.stop) == (3, ("END", "FIN"))
     assert call.prompt_text == "<system>Brief.<user>Hi<assistant>"
+
+
+@pytest.mark.parametrize("verb", [["run", "Hi"], ["chat"]])
+def test_adapters_reach_the_load(cli: Cli, verb: list[str]) -> None:
+    flags = ["--lora-scaled", "b.gguf", "-0.5", "--lora", "a.gguf", "--lora", "c.gguf"]
+    assert cli(*verb, *flags, stdin="" if verb == ["chat"] else None).code == 0
+    assert cli.loads[0]["adapters"] == [
+        AdapterSpec(Path("a.gguf")),
+        AdapterSpec(Path("c.gguf")),
+        AdapterSpec(Path("b.gguf"), -0.5),
+    ]
 
 
 def test_settings_come_from_the_environment_too(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,8 +9,9 @@ import pytest
 
 from localllm.engine import Engine
 from localllm.hardware.types import LoadPlan, MemoryEstimate
-from localllm.llama import Model
+from localllm.llama import LoraAdapter, Model
 from tests.engine.driving import EngineFactory
+from tests.tiny_adapter import write_tiny_adapter
 from tests.tiny_model import write_tiny_model
 
 
@@ -19,6 +20,16 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Model]:
     path = write_tiny_model(tmp_path_factory.mktemp("tiny") / "tiny.gguf", n_ctx=4096)
     with Model(Path(path)) as model:
         yield model
+
+
+@pytest.fixture(scope="session")
+def adapters(tiny: Model, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[LoraAdapter]]:
+    """Two adapters of the tiny model."""
+    folder = tmp_path_factory.mktemp("adapters")
+    made = [LoraAdapter(tiny, write_tiny_adapter(folder / f"{name}.gguf", seed=seed)) for seed, name in enumerate("ab")]
+    yield made
+    for adapter in made:
+        adapter.close()
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from localllm.engine import (
     SamplingParams,
     TokenEvent,
 )
-from localllm.llama import Batch, Context, ContextParams, Model
+from localllm.llama import Batch, Context, ContextParams, LoraAdapter, Model
 
 EngineFactory = Callable[..., Engine]
 GREEDY = SamplingParams(temperature=0)
@@ -76,10 +76,17 @@ def prompt_of(seed: int, n: int) -> list[int]:
     return [int(t) for t in np.random.default_rng(seed).integers(1, 200, n)]
 
 
-def greedy_reference(model: Model, prompt: Sequence[int], n: int, kv_type: str = "f16") -> list[int]:
+def greedy_reference(
+    model: Model,
+    prompt: Sequence[int],
+    n: int,
+    kv_type: str = "f16",
+    adapters: Sequence[tuple[LoraAdapter, float]] = (),
+) -> list[int]:
     """Generate greedily with a bare loop, one sequence, one token at a time; stops at the end of the turn."""
     params = ContextParams(n_ctx=2048, n_threads=1, kv_type_k=kv_type, kv_type_v=kv_type)
     with Context(model, params) as context:
+        context.set_adapters(adapters)
         batch = Batch(context.n_batch)
         index = batch.add_run(prompt, 0, 0, last_wants_logits=True)
         tokens: list[int] = []

@@ -101,7 +101,7 @@ def test_cancel_while_a_prompt_is_computed_aside(
     busy: Callable[..., tuple[Engine, Outcome]], made: list[aside_module.Aside]
 ) -> None:
     engine, stream = busy()
-    request_id, outcome = submit(engine, prompt_of(8, 3900), max_tokens=5)
+    request_id, outcome = submit(engine, prompt_of(8, 2500), max_tokens=5)
     wait_until(lambda: bool(made))
     engine.cancel(request_id)
     assert outcome.wait().finish.reason == "cancelled"
@@ -114,7 +114,7 @@ def test_close_while_a_prompt_is_computed_aside(
     busy: Callable[..., tuple[Engine, Outcome]], made: list[aside_module.Aside]
 ) -> None:
     engine, stream = busy()
-    _, outcome = submit(engine, prompt_of(9, 3900), max_tokens=5)
+    _, outcome = submit(engine, prompt_of(9, 2500), max_tokens=5)
     wait_until(lambda: bool(made))
     engine.close()
     assert outcome.wait().finish.reason == stream.wait().finish.reason == "cancelled"
@@ -147,7 +147,7 @@ def test_without_memory_for_a_second_context_the_prompt_is_chunked(
     made: list[aside_module.Aside],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("localllm.engine.engine.available_ram_bytes", lambda: 0)
+    monkeypatch.setattr("localllm.engine.long_prompts.available_ram_bytes", lambda: 0)
     engine, _ = busy()
     prompt = prompt_of(10, 800)
     assert generate(engine, prompt, max_tokens=10).tokens == greedy_reference(tiny, prompt, 10, KV)

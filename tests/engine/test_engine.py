@@ -402,3 +402,15 @@ def test_many_threads_may_submit_at_once(engine: Engine) -> None:
         thread.join(60)
     assert sorted(results) == list(range(16))
     assert all(len(t) == 10 for t in results.values())
+
+
+def test_visible_control_tokens_have_their_text(engine: Engine, tiny: Model) -> None:
+    vocab = tiny.vocab
+    control = next(t for t in range(vocab.n_tokens) if vocab.is_control(t) and not vocab.is_eog(t))
+    sampling = SamplingParams(temperature=0, logit_bias={control: 1000.0})
+    hidden = generate(engine, prompt_of(3, 8), max_tokens=1, sampling=sampling).token_events[0]
+    shown = generate(engine, prompt_of(3, 8), max_tokens=1, sampling=sampling, visible_tokens=(control,)).token_events[
+        0
+    ]
+    assert hidden.token == shown.token == control
+    assert (hidden.piece, shown.piece.decode()) == (b"", vocab.text(control))

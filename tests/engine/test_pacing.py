@@ -84,7 +84,7 @@ def test_turn_is_due_when_a_step_would_be_too_long(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr("time.perf_counter", clock)
     cost = StepCost()
     cost.observe(4, 0, 0.02)
-    turns = Turns(cost)
+    turns = Turns(lambda: cost)
     turns.begin(4)
     first_s = turns.left_s(4)
     assert first_s == pytest.approx(cost.step_target_s(4) - 0.02)

@@ -10,6 +10,7 @@ import pytest
 
 from localllm.errors import InvalidModelFile, RequestError
 from localllm.gguf import GGUFHeader, ModelShape, check_loadable, read_header
+from tests.bert import BertConfig, random_checkpoint, tiny_vocabulary, write_bert
 from tests.gguf.raw import TEXT, U32, gguf_bytes, pair, write
 from tests.tiny_model import vocabulary, write_tiny_model
 
@@ -165,3 +166,32 @@ def test_what_would_end_the_process_is_refused(tmp_path: Path, extra: dict[str, 
 
 def test_tiny_model_is_loadable(tmp_path: Path) -> None:
     assert check_loadable(read_header(write_tiny_model(tmp_path / "tiny.gguf"))).n_layer == 2
+
+
+def encoder(folder: Path, **changes: Any) -> Path:
+    config = BertConfig(n_layer=1)
+    weights = random_checkpoint(config, len(tiny_vocabulary()), n_classes=changes.pop("n_classes", 0))
+    return write_bert(folder / "bert.gguf", weights, config, tiny_vocabulary(), **changes)
+
+
+def test_encoder_keeps_no_keys_and_says_how_it_pools(tmp_path: Path) -> None:
+    shape = check_loadable(read_header(encoder(tmp_path, pooling="cls")))
+    assert (shape.is_encoder, shape.keeps_kv, shape.pooling, shape.can_rank) == (True, False, "cls", False)
+    assert shape.kv_bytes_per_token() == 0
+
+
+def test_reranker_is_one_whose_output_layer_is_there(tmp_path: Path) -> None:
+    assert ModelShape.from_header(read_header(encoder(tmp_path, pooling="rank", n_classes=1))).can_rank
+    assert not ModelShape.from_header(read_header(encoder(tmp_path, pooling="rank"))).can_rank
+
+
+def test_decoder_that_looks_ahead_is_an_encoder_with_keys(tmp_path: Path) -> None:
+    shape = shape_of(tmp_path, extra={"llama.attention.causal": False})
+    assert (shape.is_encoder, shape.keeps_kv) == (True, True)
+    plain = shape_of(tmp_path)
+    assert (plain.is_encoder, plain.pooling) == (False, None)
+
+
+@pytest.mark.parametrize("number", [5, 4096, 2**32 - 1])
+def test_unknown_pooling_is_as_good_as_none(tmp_path: Path, number: int) -> None:
+    assert shape_of(tmp_path, extra={"llama.pooling_type": number}).pooling is None

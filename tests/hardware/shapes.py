@@ -25,6 +25,8 @@ class Shape:
     layer_bytes: list[int] = field(default_factory=lambda: [130 * MIB] * 32)
     output_bytes: int = 410 * MIB
     token_embd_bytes: int = 282 * MIB
+    is_encoder: bool = False
+    keeps_kv: bool = True
 
     @property
     def weights_bytes(self) -> int:
@@ -60,4 +62,22 @@ QWEN25_1_5B = Shape(
     layer_bytes=[28 * MIB] * 28,
     output_bytes=182 * MIB,
     token_embd_bytes=125 * MIB,
+)
+
+BGE_M3 = Shape(
+    architecture="bert",
+    n_layer=24,
+    n_embd=1024,
+    n_head_max=16,
+    n_head_kv=[16] * 24,
+    head_dim_k=64,
+    head_dim_v=64,
+    n_ctx_train=8192,
+    n_vocab=250002,
+    n_ff=4096,
+    layer_bytes=[24 * MIB] * 24,
+    output_bytes=0,
+    token_embd_bytes=488 * MIB,
+    is_encoder=True,
+    keeps_kv=False,
 )

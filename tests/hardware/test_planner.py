@@ -9,7 +9,7 @@ import pytest
 from localllm.errors import NotEnoughMemory, RequestError
 from localllm.hardware import Device, LoadOptions, LoadPlan, plan_load
 from localllm.hardware.planner import wanted_n_ctx
-from tests.hardware.shapes import GIB, LLAMA_8B, SMOLLM2, Shape
+from tests.hardware.shapes import BGE_M3, GIB, LLAMA_8B, SMOLLM2, Shape
 
 CPU = Device("CPU", "a processor", "cpu", 64 * GIB, 60 * GIB)
 
@@ -207,3 +207,37 @@ def test_a_refusal_does_not_offer_what_the_model_cannot_do() -> None:
 
 def test_same_arguments_give_the_same_plan() -> None:
     assert plan(devices=(gpu(5),)) == plan(devices=(gpu(5),))
+
+
+def test_encoder_reads_a_whole_text_in_one_batch_and_keeps_nothing() -> None:
+    got = plan(BGE_M3, ram_gib=64)
+    assert (got.n_ctx, got.n_batch, got.n_ubatch) == (8192, 8192, 8192)
+    assert got.estimate.kv_bytes == 0 and got.notes == ()
+
+
+def test_encoder_counts_a_row_of_logits_for_every_token() -> None:
+    assert plan(BGE_M3, ram_gib=64).estimate.compute_bytes > 8192 * BGE_M3.n_vocab * 4
+
+
+def test_encoder_gets_the_longest_texts_that_fit() -> None:
+    got = plan(BGE_M3, ram_gib=6)
+    assert 1024 <= got.n_ctx < 8192
+    assert got.notes == (
+        f"n_ctx is {got.n_ctx}, of the 8192 that the model can read: that is what fits the free memory.",
+    )
+    assert plan(BGE_M3, ram_gib=7).n_ctx > got.n_ctx
+
+
+@pytest.mark.parametrize(("asked", "n_ctx", "n_notes"), [(100, 100, 0), (8192, 8192, 0), (9000, 8192, 1)])
+def test_encoder_reads_what_was_asked_for_but_no_more_than_it_can(asked: int, n_ctx: int, n_notes: int) -> None:
+    got = plan(BGE_M3, ram_gib=64, n_ctx=asked)
+    assert (got.n_ctx, got.n_ubatch, len(got.notes)) == (n_ctx, n_ctx, n_notes)
+
+
+def test_encoder_that_cannot_read_so_much_here_is_refused_with_what_it_can() -> None:
+    error = refusal(shape=BGE_M3, ram_gib=6, n_ctx=8192)
+    assert "--n-ctx" in str(error.hint)
+
+
+def test_kv_type_is_no_matter_to_an_encoder() -> None:
+    assert plan(replace(BGE_M3, head_dim_k=40, head_dim_v=40), ram_gib=64, kv_type_k="q8_0").n_ctx == 8192

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
-import gguf
 import numpy as np
 import pytest
 
@@ -12,25 +12,7 @@ from localllm.errors import ModelLoadFailed
 from localllm.llama import LoraAdapter, Model
 from tests.llama.conftest import MakeContext
 from tests.llama.running import feed
-
-
-def write_adapter(
-    path: Path, *, arch: str = "llama", n_embd: int = 64, n_q: int = 64, rank: int = 4, alpha: float = 8.0
-) -> Path:
-    rng = np.random.default_rng(1)
-    writer = gguf.GGUFWriter(path, arch)
-    writer.add_type("adapter")
-    writer.add_string("adapter.type", "lora")
-    writer.add_float32("adapter.lora.alpha", alpha)
-    for layer in range(2):
-        for half, shape in (("lora_a", (rank, n_embd)), ("lora_b", (n_q, rank))):
-            weight = rng.standard_normal(shape) / np.sqrt(shape[-1])
-            writer.add_tensor(f"blk.{layer}.attn_q.weight.{half}", weight.astype(np.float32))
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-    return path
+from tests.tiny_adapter import matrices, write_tiny_adapter
 
 
 def test_adapter_works_by_its_scale_and_goes_without_a_trace(
@@ -44,7 +26,7 @@ def test_adapter_works_by_its_scale_and_goes_without_a_trace(
         context.memory.clear()
         return feed(context)
 
-    with LoraAdapter(model, write_adapter(tmp_path / "lora.gguf")) as adapter:
+    with LoraAdapter(model, write_tiny_adapter(tmp_path / "lora.gguf")) as adapter:
         half, full = logits_with((adapter, 0.5)), logits_with((adapter, 1.0))
         assert np.abs(full - plain).max() > 0.05
         assert not np.array_equal(half, full)
@@ -54,7 +36,7 @@ def test_adapter_works_by_its_scale_and_goes_without_a_trace(
 
 
 def test_use_after_close_raises(model: Model, make_context: MakeContext, tmp_path: Path) -> None:
-    adapter = LoraAdapter(model, write_adapter(tmp_path / "lora.gguf"))
+    adapter = LoraAdapter(model, write_tiny_adapter(tmp_path / "lora.gguf"))
     adapter.close()
     adapter.close()
     with pytest.raises(RuntimeError, match="closed"):
@@ -62,12 +44,14 @@ def test_use_after_close_raises(model: Model, make_context: MakeContext, tmp_pat
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"arch": "qwen2"}, {"n_embd": 32}, {"n_q": 128}], ids=["architecture", "width", "rows"]
+    "wrong",
+    [{"arch": "qwen2"}, {"shapes": matrices(n_embd=32)}, {"shapes": matrices(n_q=128)}],
+    ids=["architecture", "width", "rows"],
 )
 def test_adapter_of_another_model_is_refused_with_the_reason(
-    model: Model, tmp_path: Path, wrong: dict[str, int]
+    model: Model, tmp_path: Path, wrong: dict[str, Any]
 ) -> None:
-    path = write_adapter(tmp_path / "lora.gguf", **wrong)  # type: ignore[arg-type]
+    path = write_tiny_adapter(tmp_path / "lora.gguf", **wrong)
     with pytest.raises(ModelLoadFailed, match=r"no adapter for this model: (?!no reason).+"):
         LoraAdapter(model, path)
 

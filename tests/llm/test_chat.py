@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -16,7 +17,8 @@ from localllm.errors import (
     TemplateError,
     WorkerCrashed,
 )
-from localllm.llm import LLM, ChatEvent, Done, Progress, TextDelta
+from localllm.hardware.types import AdapterSpec, LoadOptions
+from localllm.llm import LLM, ChatEvent, Done, Progress, TextDelta, load
 from tests.scripted_backend import Script, ScriptedBackend, crash
 
 
@@ -37,6 +39,33 @@ def test_answer_arrives_as_progress_then_text_then_done() -> None:
     done = events[-1]
     assert isinstance(done, Done)
     assert (done.text, done.finish_reason, done.cause, done.usage.completion_tokens) == ("Hi!", "stop", "eos", 3)
+
+
+def test_detokenize_returns_text_and_replaces_what_is_none() -> None:
+    llm = LLM(ScriptedBackend())
+    assert llm.detokenize(llm.tokenize("Grüße")) == "Grüße"
+    assert llm.detokenize([72, 0xC3]) == "H\N{REPLACEMENT CHARACTER}"
+
+
+def test_load_takes_adapters_as_paths_pairs_and_specs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    seen: list[LoadOptions] = []
+
+    def open_backend(path: Path, options: LoadOptions, **arguments: object) -> ScriptedBackend:
+        seen.append(options)
+        return ScriptedBackend()
+
+    monkeypatch.setattr("localllm.runtime.open_backend", open_backend)
+    model = tmp_path / "m.gguf"
+    model.touch()
+    load(str(model), adapters=["a.gguf", Path("b.gguf"), ("c.gguf", 0.5), AdapterSpec(Path("d.gguf"), -1.0)])
+    load(str(model))
+    assert [(str(spec.path), spec.scale) for spec in seen[0].adapters] == [
+        ("a.gguf", 1.0),
+        ("b.gguf", 1.0),
+        ("c.gguf", 0.5),
+        ("d.gguf", -1.0),
+    ]
+    assert seen[1].adapters == ()
 
 
 def test_string_and_messages_are_rendered_by_the_models_template() -> None:

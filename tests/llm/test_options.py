@@ -10,7 +10,8 @@ import pytest
 
 from localllm.engine.request import SamplingParams
 from localllm.errors import InvalidGrammar, RequestError
-from localllm.llm.options import BOUNDS, MAX_SEED, GenerateOptions, parse_options
+from localllm.llm.bounds import BOUNDS, MAX_SEED
+from localllm.llm.options import GenerateOptions, parse_options
 
 
 def test_no_options_are_the_engines_defaults() -> None:
@@ -55,6 +56,18 @@ def test_every_sampling_field_is_an_option() -> None:
         ("logit_bias", {-1: 1.0}),
         ("logit_bias", [1]),
         ("ignore_eos", 1),
+        ("lora", "0"),
+        ("lora", {"id": 0, "scale": 1}),
+        ("lora", [[0, 1.0]]),
+        ("lora", [{"id": 0}]),
+        ("lora", [{"id": 0, "scale": 1, "name": "x"}]),
+        ("lora", [{"id": -1, "scale": 1}]),
+        ("lora", [{"id": 2**31, "scale": 1}]),
+        ("lora", [{"id": True, "scale": 1}]),
+        ("lora", [{"id": 0.0, "scale": 1}]),
+        ("lora", [{"id": 0, "scale": math.nan}]),
+        ("lora", [{"id": 0, "scale": 11}]),
+        ("lora", [{"id": 0, "scale": "1"}]),
         ("dry_sequence_breakers", "abc"),
     ],
 )
@@ -97,6 +110,18 @@ def test_logprobs_true_means_the_chosen_tokens_only() -> None:
 def test_seed_zero_is_kept_and_seeds_wrap() -> None:
     assert [r.sampling.seed for r in parse_options({"seed": 0, "n": 2}).requests([1])] == [0, 1]
     assert [r.sampling.seed for r in parse_options({"seed": MAX_SEED, "n": 2}).requests([1])] == [MAX_SEED, 0]
+
+
+@pytest.mark.parametrize(
+    ("value", "lora"),
+    [
+        (None, None),
+        ([], ()),
+        ([{"id": 1, "scale": 1}, {"id": 0, "scale": -0.5}], ((1, 1.0), (0, -0.5))),
+    ],
+)
+def test_lora_reaches_every_request(value: Any, lora: Any) -> None:
+    assert [r.lora for r in parse_options({"lora": value, "n": 2}).requests([1])] == [lora, lora]
 
 
 def test_schema_may_be_a_dict_or_text() -> None:

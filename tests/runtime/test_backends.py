@@ -63,6 +63,18 @@ def test_special_text_is_parsed_on_request(backend: Backend) -> None:
     assert len(backend.tokenize("<|im_end|>", add_special=False, parse_special=False)) > 1
 
 
+@pytest.mark.parametrize("text", ["", "Hello the world", "a\0b", "日本語 🙂" * 100, "<|im_start|>user"])
+def test_detokenizes_what_it_tokenized(backend: Backend, text: str) -> None:
+    tokens = backend.tokenize(text, add_special=False, parse_special=True)
+    assert backend.detokenize(tokens) == text.encode()
+
+
+@pytest.mark.parametrize("tokens", [[10**6], [1, -1], [10**30]])
+def test_detokenizing_a_foreign_token_is_refused(backend: Backend, tokens: list[int]) -> None:
+    with pytest.raises(RequestError, match="outside 0 to"):
+        backend.detokenize(tokens)
+
+
 def test_events_come_in_order_and_end_once(backend: Backend) -> None:
     record = generate(backend, request(max_tokens=12))
     kinds = [type(event) for event in record.events]
@@ -252,6 +264,7 @@ def test_close_twice_and_use_after_close(make_backend: MakeBackend) -> None:
     for use in (
         lambda: backend.submit(request(), TextControls(), Record()),
         lambda: backend.tokenize("x", add_special=False, parse_special=False),
+        lambda: backend.detokenize([1]),
         backend.stats,
     ):
         with pytest.raises(EngineClosed):

@@ -12,7 +12,7 @@ from localllm.server.manager import ServedModel
 from localllm.server.routes.documented import errors
 from localllm.server.services import Services, ServicesOf
 from localllm.server.wire.base import WireModel
-from localllm.server.wire.models import model_card
+from localllm.server.wire.models import adapters, model_card
 
 router = APIRouter(tags=["models"])
 
@@ -35,6 +35,13 @@ async def list_models(services: ServicesOf) -> dict[str, Any]:
 async def get_model(services: ServicesOf, name: str) -> dict[str, Any]:
     """Describe one model."""
     return model_card(services.manager.find(name))
+
+
+@router.get("/lora-adapters", responses=errors(404))
+async def lora_adapters(services: ServicesOf, model: str | None = None) -> list[dict[str, Any]]:
+    """List the LoRA adapters of a model, which a request scales with `lora: [{"id": 0, "scale": 0.5}]`."""
+    async with services.manager.lease(model) as served:
+        return adapters(served.loaded.info)
 
 
 @router.post("/v1/admin/models/load", responses=errors(404))

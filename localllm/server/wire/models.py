@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from localllm.runtime.backend import ModelInfo
 from localllm.server.manager import ServedModel
 
 
@@ -20,6 +21,7 @@ def model_card(model: ServedModel) -> dict[str, Any]:
         "owned_by": "localllm",
         "aliases": list(model.entry.aliases),
         "state": model.state,
+        "load_progress": model.progress if model.state == "loading" else None,
         "pinned": model.pinned,
         "size_bytes": model.entry.file_bytes,
         "context_length": info.n_ctx if info else None,
@@ -27,6 +29,11 @@ def model_card(model: ServedModel) -> dict[str, Any]:
         "error": model.error.message if model.error is not None else None,
         "meta": _meta(model) if info else None,
     }
+
+
+def adapters(info: ModelInfo) -> list[dict[str, Any]]:
+    """Return the LoRA adapters as llama-server lists them: the id a request names, the scale where it names none."""
+    return [{"id": index, "path": item.name, "scale": item.scale} for index, item in enumerate(info.adapters)]
 
 
 def _meta(model: ServedModel) -> dict[str, Any]:
@@ -45,5 +52,6 @@ def _meta(model: ServedModel) -> dict[str, Any]:
         "description": info.description,
         "kv_type_k": info.kv_type_k,
         "kv_type_v": info.kv_type_v,
+        "adapters": adapters(info),
         "notes": list(info.plan_notes),
     }
