@@ -142,9 +142,10 @@ def _serve(
 ) -> None:
     from localllm.server.app import create_app
     from localllm.server.manager import ModelManager
-    from localllm.server.serving import bound_socket, serve
+    from localllm.server.serving import bound_socket, check_tls, make_server
 
     manager = ModelManager(entries, _open_model, max_bytes=max_bytes, idle_s=idle_s, preload=preload)
+    check_tls(settings)
     sock = bound_socket(settings)
     settings = replace(settings, port=sock.getsockname()[1])
 
@@ -153,7 +154,8 @@ def _serve(
         if open_page:
             open_browser(settings.base_url)
 
-    serve(create_app(settings, manager), settings, sock, on_start=on_start)
+    server = make_server(create_app(settings, manager), settings, on_start=on_start, on_overdue=manager.close)
+    server.run(sockets=[sock])
 
 
 def _open_model(entry: ModelEntry, on_progress: Callable[[float], None]) -> LLM:

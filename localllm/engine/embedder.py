@@ -20,7 +20,7 @@ from localllm.engine.vectors import TextPooling, VectorsEvent, VectorsReason, Ve
 from localllm.errors import DecodeFailed, LocalLLMError, NotEnoughMemory
 from localllm.hardware import available_ram_bytes, format_bytes
 from localllm.hardware.types import LoadPlan
-from localllm.llama import Model
+from localllm.llama import LoraAdapter, Model
 
 log = logging.getLogger("localllm.engine")
 
@@ -41,13 +41,23 @@ class Embedder:
     Args:
         model: stays the caller's, to be closed after the embedder.
         plan: the model's.
+        adapters: LoRA adapters to apply, each with its scale. They stay the caller's.
         n_ctx: tokens that one text may have.
         is_causal: whether tokens see only those before them; else a text must be computed at once.
     """
 
-    def __init__(self, model: Model, plan: LoadPlan, *, n_ctx: int, is_causal: bool) -> None:
+    def __init__(
+        self,
+        model: Model,
+        plan: LoadPlan,
+        *,
+        adapters: Sequence[tuple[LoraAdapter, float]] = (),
+        n_ctx: int,
+        is_causal: bool,
+    ) -> None:
         self._model = model
         self._plan = plan
+        self._adapters = adapters
         self.n_ctx = n_ctx
         self._is_causal = is_causal
         self._n_batch = _n_batch(model, n_ctx) if is_causal else min(N_BATCH, n_ctx)
@@ -171,7 +181,8 @@ class Embedder:
         n_cells = self._n_cells(n_tokens)
         self._check_memory(n_cells)
         n_batch = self._n_batch if self._is_causal else n_cells
-        lane = self._lanes[ranks] = Lane(self._model, self._plan, n_batch=n_batch, n_cells=n_cells, ranks=ranks)
+        lane = Lane(self._model, self._plan, self._adapters, n_batch=n_batch, n_cells=n_cells, ranks=ranks)
+        self._lanes[ranks] = lane
         return lane
 
     def _n_cells(self, n_tokens: int) -> int:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from localllm.engine.vectors import TextPooling
 from localllm.errors import DecodeFailed
 from localllm.hardware.types import LoadPlan
-from localllm.llama import AbortFlag, Batch, Context, ContextParams, Model
+from localllm.llama import AbortFlag, Batch, Context, ContextParams, LoraAdapter, Model
 from localllm.llama.context import DECODE_ABORTED, DECODE_OK
 
 N_SEQUENCES = 32
@@ -50,6 +50,7 @@ class Lane:
     Args:
         model: stays the caller's, to be closed after the lane.
         plan: the model's; threads and KV types are taken from it.
+        adapters: to apply, each with its scale.
         n_batch: tokens of a batch.
         n_cells: tokens of all open sequences together; at least `n_batch`.
         ranks: whether scores are wanted, not vectors.
@@ -58,7 +59,16 @@ class Lane:
         ModelLoadFailed: no room for the context.
     """
 
-    def __init__(self, model: Model, plan: LoadPlan, *, n_batch: int, n_cells: int, ranks: bool) -> None:
+    def __init__(
+        self,
+        model: Model,
+        plan: LoadPlan,
+        adapters: Sequence[tuple[LoraAdapter, float]] = (),
+        *,
+        n_batch: int,
+        n_cells: int,
+        ranks: bool,
+    ) -> None:
         self.n_cells, self.ranks = n_cells, ranks
         self.abort = AbortFlag()
         # llama.cpp ends the process where a batch has fewer tokens than there may be sequences.
@@ -78,6 +88,8 @@ class Lane:
             ),
             abort_flag=self.abort,
         )
+        if adapters:
+            self._context.set_adapters(adapters)
         self._batch = Batch(n_batch)
         self._pieces: list[tuple[Row, int, int]] = []
         self._free_ids = list(range(n_sequences))

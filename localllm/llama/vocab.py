@@ -80,6 +80,31 @@ class Vocab:
     def eot(self) -> int | None:
         return self._special("eot")
 
+    @property
+    def fim_pre(self) -> int | None:
+        """The token before the text left of a gap, of a model that was trained to fill gaps ..."""
+        return self._special("fim_pre")
+
+    @property
+    def fim_suf(self) -> int | None:
+        """... the one before the text right of it ..."""
+        return self._special("fim_suf")
+
+    @property
+    def fim_mid(self) -> int | None:
+        """... and the one after which the model writes what belongs in between."""
+        return self._special("fim_mid")
+
+    @property
+    def fim_rep(self) -> int | None:
+        """The token before a repository's name."""
+        return self._special("fim_rep")
+
+    @property
+    def fim_sep(self) -> int | None:
+        """The token before each file's name in a repository."""
+        return self._special("fim_sep")
+
     def _special(self, name: str) -> int | None:
         token: int = getattr(self._lib, f"llama_vocab_{name}")(self.handle)
         return token if 0 <= token < self.n_tokens else None

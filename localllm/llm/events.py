@@ -75,7 +75,11 @@ class Done(msgspec.Struct, frozen=True, kw_only=True):
     index: int = 0
     cause: StopCause = ""
     """What ended it, more precisely than the reason."""
+    stop_text: str | None = None
+    """The stop string that ended it, if one did."""
     reasoning: str = ""
+    reasoning_tokens: int = 0
+    """How many of the generated tokens were spent on it."""
     tool_calls: tuple[ToolCall, ...] = ()
 
 

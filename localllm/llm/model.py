@@ -22,6 +22,7 @@ from localllm.runtime.backend import Backend, ModelInfo
 
 if TYPE_CHECKING:
     from localllm.llm.embedding import EmbeddingResult, Inputs, RerankResult
+    from localllm.llm.infill import InfillPrompt, Snippet
 
 Messages = str | Sequence[Mapping[str, Any]]
 """A conversation: dicts of `role` and `content`, or a string that stands for one user message."""
@@ -188,6 +189,25 @@ class LLM:
             RequestError: an id is not in the vocabulary.
         """
         return self._backend.detokenize(tokens).decode("utf-8", "replace")
+
+    def infill_prompt(
+        self, prefix: str, suffix: str, *, extra: Sequence[Snippet] = (), max_prompt_tokens: int | None = None
+    ) -> InfillPrompt:
+        """Return the prompt whose continuation, by `generate`, is what belongs between two texts.
+
+        Args:
+            prefix: the text left of the gap.
+            suffix: the text right of it.
+            extra: other texts that help, such as pieces of other files; the most helpful last.
+            max_prompt_tokens: what does not fit is left out: first of `extra` from its beginning, then what is far from
+                the gap. None: nothing is.
+
+        Raises:
+            RequestError: the model was not trained for this, or there is no room even for the control tokens.
+        """
+        from localllm.llm.infill import infill_prompt
+
+        return infill_prompt(self._backend, prefix, suffix, extra, max_prompt_tokens)
 
     def stats(self) -> EngineStats:
         """Return a snapshot of the engine's counters."""

@@ -46,6 +46,7 @@ class Completion:
         self._parser = parser
         self._new_call_id = new_call_id
         self._n_chars = 0
+        self._n_reasoning_tokens = 0
         self._text: list[str] = []
         self._reasoning: list[str] = []
         self._calls: list[_Call] = []
@@ -72,7 +73,9 @@ class Completion:
             chosen = TokenLogprob(event.token, event.piece, event.logprob)
             # A token that completes no character belongs to the one that it begins.
             self._choices.append((start, max(self._n_chars, start + 1), TokenChoice(chosen, event.top_logprobs)))
-        return self._deltas(self._parser.feed(self._filter.feed(text)))
+        events = self._deltas(self._parser.feed(self._filter.feed(text)))
+        self._n_reasoning_tokens += self._parser.is_thinking
+        return events
 
     def _finish(self, event: FinishEvent) -> list[ChatEvent]:
         if event.reason == "error":
@@ -87,7 +90,9 @@ class Completion:
             timings=event.timings,
             index=self._index,
             cause=event.cause,
+            stop_text=self._filter.matched if event.cause == "stop_string" else None,
             reasoning="".join(self._reasoning),
+            reasoning_tokens=self._n_reasoning_tokens,
             tool_calls=tuple(call.value() for call in self._calls),
         )
         return [*events, done]

@@ -59,6 +59,21 @@ class AdapterInfo(msgspec.Struct, frozen=True, kw_only=True):
     """Where a request does not say."""
 
 
+class FimTokens(msgspec.Struct, frozen=True, kw_only=True):
+    """The control tokens of fill-in-the-middle."""
+
+    pre: int
+    """Before the text left of the gap."""
+    suf: int
+    """Before the text right of it."""
+    mid: int
+    """Before what belongs in the gap."""
+    rep: int | None = None
+    """Before a repository's name."""
+    sep: int | None = None
+    """Before the name of each of its files."""
+
+
 class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
     """What a front end needs to know of a loaded model."""
 
@@ -90,6 +105,8 @@ class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
     """Planned for weights, KV and compute, all devices together."""
     n_embd: int = 0
     """Width of an embedding."""
+    fim: FimTokens | None = None
+    """None: the model was not trained to fill gaps."""
     plan_notes: tuple[str, ...] = ()
     """What the planner reduced and why."""
     adapters: tuple[AdapterInfo, ...] = ()

@@ -7,7 +7,6 @@ import itertools
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,16 +20,16 @@ from localllm.engine.request import GenerationRequest
 from localllm.engine.stats import EngineStats
 from localllm.engine.vectors import TextPooling, VectorsSink
 from localllm.engine.visits import VisitorThread
-from localllm.errors import EngineClosed, UnsupportedModel
-from localllm.gguf import AdapterShape, ModelShape, check_adapter, check_loadable, read_header
-from localllm.hardware import available_ram_bytes, plan_load
+from localllm.errors import EngineClosed
+from localllm.gguf import ModelShape
 from localllm.hardware.types import AdapterSpec, LoadOptions, LoadPlan
 from localllm.runtime import texts
 from localllm.runtime.backend import AdapterInfo, EmbedRequest, ModelInfo, RankRequest, TextControls, check_tokens
+from localllm.runtime.loading import load_model, plan_model
 
 if TYPE_CHECKING:
     from localllm.chat.grammar import GrammarCompiler
-    from localllm.llama import LoraAdapter, Model
+    from localllm.llama import LoraAdapter
 
 
 class LocalBackend:
@@ -55,16 +54,12 @@ class LocalBackend:
         after_step: Callable[[], None] | None = None,
     ) -> None:
         started = time.perf_counter()
-        header = read_header(path)
-        shape = check_loadable(header)
-        found = [check_adapter(read_header(spec.path), header, shape.n_layer) for spec in options.adapters]
-        plan = _plan(shape.with_adapters(adapter.weights for adapter in found), path, options)
-        plan = replace(plan, notes=(*plan.notes, *_adapter_notes(options.adapters, found)))
-        self._model = _load_model(path, plan, on_progress)
+        shape, plan = plan_model(path, options)
+        self._model = load_model(path, plan, on_progress)
         self._adapters: list[LoraAdapter] = []
         try:
             self._load_adapters(options.adapters)
-            self._start(shape, plan, options.adapters, after_step)
+            self._start(shape, plan, [spec.scale for spec in options.adapters], after_step)
         except BaseException:
             self._free()
             raise
@@ -78,24 +73,14 @@ class LocalBackend:
         self._info = msgspec.structs.replace(info, adapters=tuple(map(_describe_adapter, options.adapters)))
 
     def _start(
-        self,
-        shape: ModelShape,
-        plan: LoadPlan,
-        adapters: Sequence[AdapterSpec],
-        after_step: Callable[[], None] | None,
+        self, shape: ModelShape, plan: LoadPlan, scales: Sequence[float], after_step: Callable[[], None] | None
     ) -> None:
         """Start what computes: an engine, which the embedder visits, or the embedder alone where no text is made."""
-        n_ctx = min(plan.n_ctx, shape.n_ctx_train)
-        self._embedder = Embedder(self._model, plan, n_ctx=n_ctx, is_causal=not shape.is_encoder)
+        n_ctx, adapters = min(plan.n_ctx, shape.n_ctx_train), list(zip(self._adapters, scales, strict=True))
+        self._embedder = Embedder(self._model, plan, adapters=adapters, n_ctx=n_ctx, is_causal=not shape.is_encoder)
         self._engine: Engine | None = None
         if not shape.is_encoder:
-            self._engine = Engine(
-                self._model,
-                plan,
-                adapters=zip(self._adapters, (spec.scale for spec in adapters), strict=True),
-                after_step=after_step,
-                visitor=self._embedder,
-            )
+            self._engine = Engine(self._model, plan, adapters=adapters, after_step=after_step, visitor=self._embedder)
         self._thread = self._engine or VisitorThread(self._embedder, after_step)
 
     def _describe(self, shape: ModelShape, plan: LoadPlan, load_s: float) -> ModelInfo:
@@ -269,42 +254,6 @@ class LocalBackend:
         for adapter in self._adapters:
             adapter.close()
         self._model.close()
-
-
-def _adapter_notes(specs: Sequence[AdapterSpec], shapes: Sequence[AdapterShape]) -> Iterator[str]:
-    for spec, shape in zip(specs, shapes, strict=True):
-        if shape.n_ignored:
-            yield f"{spec.path.name} brings {shape.n_ignored} trained norms, which llama.cpp does not apply."
-
-
-def _plan(shape: ModelShape, path: Path, options: LoadOptions) -> LoadPlan:
-    from localllm.llama import list_devices
-
-    return plan_load(shape, path, list_devices(), options, available_ram_bytes())
-
-
-def _load_model(path: Path, plan: LoadPlan, on_progress: Callable[[float], None] | None) -> Model:
-    from localllm.llama import Model, ModelParams
-
-    def report(share: float) -> bool:
-        if on_progress is not None:
-            on_progress(share)
-        return True
-
-    model = Model(path, ModelParams(n_gpu_layers=plan.n_gpu_layers), on_progress=report)
-    if model.has_encoder or model.is_diffusion or not model.vocab.has_tokenizer or model.vocab.n_tokens == 0:
-        model.close()
-        raise UnsupportedModel(
-            f"{path.name} has an encoder and a decoder, makes text by diffusion, or has no tokenizer.",
-            hint="Choose a chat, completion, embedding or reranking model.",
-        )
-    if model.vocab.misses_specials:
-        model.close()
-        raise UnsupportedModel(
-            f"{path.name} puts special tokens around a text that its vocabulary does not have.",
-            hint="Download or convert the model again.",
-        )
-    return model
 
 
 def _describe_adapter(spec: AdapterSpec) -> AdapterInfo:

@@ -7,7 +7,7 @@ from localllm.engine.vectors import TEXT_POOLINGS, TextPooling
 from localllm.errors import RequestError
 from localllm.gguf import ModelShape
 from localllm.llama import Model, Vocab
-from localllm.runtime.backend import EmbedRequest, ModelInfo, RankRequest
+from localllm.runtime.backend import EmbedRequest, FimTokens, ModelInfo, RankRequest
 
 _WORK = {
     "completion": ("generate text", "Load a chat model, such as smollm2."),
@@ -34,6 +34,14 @@ def check_can(capability: str, info: ModelInfo) -> None:
         work, hint = _WORK[capability]
         can = " and ".join(_WORK[name][0] for name in info.capabilities if name in _WORK)
         raise RequestError(f"{info.name} cannot {work}; it can {can}.", hint=hint)
+
+
+def fim_tokens(vocab: Vocab) -> FimTokens | None:
+    """Return the tokens of fill-in-the-middle; None where one of the three that it needs is missing."""
+    pre, suf, mid = vocab.fim_pre, vocab.fim_suf, vocab.fim_mid
+    if pre is None or suf is None or mid is None:
+        return None
+    return FimTokens(pre=pre, suf=suf, mid=mid, rep=vocab.fim_rep, sep=vocab.fim_sep)
 
 
 def text_pooling(pooling: str | None) -> TextPooling:

@@ -10,6 +10,7 @@ from typing import NamedTuple
 from fastapi import Request
 from starlette.responses import Response
 
+from localllm.errors import EngineClosed, WorkerCrashed
 from localllm.llm.events import ChatEvent, Done
 from localllm.llm.model import LLM
 from localllm.server.errors import problem_of
@@ -72,14 +73,22 @@ async def answer(request: Request, services: Services, job: Job) -> Response:
 
 
 async def _begin(stack: AsyncExitStack, services: Services, job: Job) -> tuple[ServedModel, Events]:
-    served = await stack.enter_async_context(services.manager.lease(job.model))
-    events = job.open_events(served.loaded)
-    try:
-        await anext(events)
-    except BaseException:
-        await events.aclose()
-        raise
-    return served, events
+    """Lease the model and have it accept the request; once more if its worker ended before it could."""
+    for is_last in (False, True):
+        async with AsyncExitStack() as attempt:
+            served = await attempt.enter_async_context(services.manager.lease(job.model))
+            llm = served.loaded
+            events = job.open_events(llm)
+            attempt.push_async_callback(events.aclose)
+            try:
+                await anext(events)
+            except (WorkerCrashed, EngineClosed):
+                if is_last or llm.is_alive:
+                    raise
+                continue
+            stack.push_async_exit(attempt.pop_all())
+            return served, events
+    raise AssertionError("unreachable")
 
 
 async def _whole(request: Request, events: Events, reply: Reply) -> Response:
@@ -113,6 +122,9 @@ async def _watched(events: Events, services: Services, served: ServedModel, rout
     try:
         async for event in events:
             if isinstance(event, Done):
+                if event.finish_reason == "cancelled":
+                    # Not by the client: then nobody would read this.
+                    raise EngineClosed(f"{served.name} was unloaded while it answered.", hint="Try again.")
                 services.metrics.observe(served.name, event)
                 outcome = event.finish_reason
             yield event

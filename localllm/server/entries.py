@@ -73,11 +73,15 @@ def _checked(name: str) -> str:
 
 def _parse_aliases(aliases: Iterable[str], names: Sequence[str]) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
+    owners = {name: name for name in names}
     for text in aliases:
         alias, equals, name = text.partition("=")
         if not equals:
             raise RequestError(f"--alias {text} has no model.", hint="Write it as --alias ALIAS=NAME.")
-        found.setdefault(_known(name, names, "--alias"), []).append(_checked(alias))
+        known = _known(name, names, "--alias")
+        if owners.setdefault(alias.lower(), known) != known:
+            raise RequestError(f"{alias} would stand for {owners[alias.lower()]} and {known}.", hint="Give it to one.")
+        found.setdefault(known, []).append(_checked(alias))
     return found
 
 

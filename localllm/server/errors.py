@@ -27,12 +27,16 @@ class Refused(errors.LocalLLMError):
         status: of the answer.
         message: what is wrong.
         code: for programs.
+        param: the field that is wrong, if one is.
     """
 
-    def __init__(self, status: int, message: str, *, code: str, hint: str | None = None) -> None:
+    def __init__(
+        self, status: int, message: str, *, code: str, hint: str | None = None, param: str | None = None
+    ) -> None:
         super().__init__(message, hint=hint)
         self.status = status
         self.code = code
+        self.param = param
 
 
 class BadRequest(errors.RequestError):
@@ -78,7 +82,8 @@ RETRY_AFTER_S = 1
 def problem_of(error: BaseException) -> Problem:
     """Describe any error; what is not ours says only that it is a bug, since its text may hold private things."""
     if isinstance(error, Refused):
-        return Problem(error.status, _TYPES_OF_STATUS.get(error.status, _INVALID), error.code, _words(error))
+        kind = _TYPES_OF_STATUS.get(error.status, _INVALID)
+        return Problem(error.status, kind, error.code, _words(error), error.param)
     if not isinstance(error, errors.LocalLLMError):
         return Problem(500, _SERVER, "internal_error", f"Internal error ({type(error).__name__}). This is a bug.")
     status, kind, code = next(_TABLE[cls] for cls in type(error).__mro__ if cls in _TABLE)
@@ -114,8 +119,12 @@ _ANTHROPIC_TYPES = {
 
 def anthropic_error(problem: Problem) -> dict[str, Any]:
     """Return the body that Anthropic's clients expect."""
-    kind = _ANTHROPIC_TYPES.get(problem.status, "api_error")
-    return {"type": "error", "error": {"type": kind, "message": problem.message}}
+    kind = _ANTHROPIC_TYPES.get(problem.status, _INVALID if problem.status < 500 else "api_error")
+    message = problem.message
+    if problem.code == "context_length_exceeded":
+        # Agents recognise these words, and shorten the conversation.
+        message = f"prompt is too long: {message}"
+    return {"type": "error", "error": {"type": kind, "message": message}}
 
 
 def ollama_error(problem: Problem) -> dict[str, Any]:

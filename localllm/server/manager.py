@@ -1,94 +1,40 @@
-"""Which models are served, which of them are loaded, and who gives way when memory is short."""
+"""Which models are served, which of them are loaded, and who gives way when memory is short.
+
+A request holds a lease on its model from the moment that it waits for the load, so a model that was loaded for
+somebody is used before it can be unloaded for somebody else: under any load, everybody has a turn.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import copy
 import logging
+import math
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Literal
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 
-from localllm.errors import LocalLLMError, ModelNotFound, NotEnoughMemory
-from localllm.hardware.types import LoadOptions
+from localllm.errors import EngineClosed, EngineError, LocalLLMError, ModelNotFound, NotEnoughMemory
 from localllm.llm.model import LLM
 from localllm.server.errors import Overloaded, Refused
+from localllm.server.served import ModelEntry, ServedModel
+
+__all__ = ["ModelEntry", "ModelManager", "OpenModel", "ServedModel"]
 
 log = logging.getLogger("localllm.server")
 
-State = Literal["unloaded", "loading", "loaded", "failed"]
-
+_LATEST = ":latest"
 _ROOM_TIMEOUT_S = 120.0
 """A load waits this long for busy models to become idle."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class ModelEntry:
-    """A model that may be asked for."""
-
-    name: str
-    path: Path
-    aliases: tuple[str, ...] = ()
-    options: LoadOptions = field(default_factory=LoadOptions)
-    pinned: bool = False
-
-    @property
-    def file_bytes(self) -> int:
-        """Size of the file; 0 where there is none."""
-        try:
-            return self.path.stat().st_size
-        except OSError:
-            return 0
-
-
-class ServedModel:
-    """A model and its state. The manager changes it; everybody else reads."""
-
-    def __init__(self, entry: ModelEntry) -> None:
-        self.entry = entry
-        self.name = entry.name
-        self.pinned = entry.pinned
-        self.llm: LLM | None = None
-        self.loading: asyncio.Task[None] | None = None
-        self.error: LocalLLMError | None = None
-        self.n_leases = 0
-        self.last_used_s = time.monotonic()
-        self.created_s = time.time()
-        self.gives_way = False
-        """Somebody waits for its memory: no new leases until it is unloaded."""
-        self.progress = 0.0
-        """The loaded share, 0 to 1."""
-
-    @property
-    def is_loaded(self) -> bool:
-        return self.llm is not None and self.llm.is_alive
-
-    @property
-    def state(self) -> State:
-        if self.is_loaded:
-            return "loaded"
-        if self.loading is not None:
-            return "loading"
-        return "failed" if self.error is not None else "unloaded"
-
-    @property
-    def memory_bytes(self) -> int:
-        """What it takes while loaded, as planned; before its first load, the size of its file."""
-        if self.llm is not None:
-            return self.llm.info.memory_bytes
-        return self.entry.file_bytes
-
-    @property
-    def loaded(self) -> LLM:
-        """The model itself; only under a lease."""
-        assert self.llm is not None
-        return self.llm
-
+_RETRY_S = 1.0
+"""A load that failed is not tried again before this; until then its error is everybody's."""
+_TOO_LARGE_S = 60.0
+"""For a model that did not fit although all had given way, nobody gives way again before this."""
+_POLL_S = 0.5
+"""How often to look for what nobody announces: the end of a worker."""
 
 OpenModel = Callable[[ModelEntry, Callable[[float], None]], LLM]
-"""Loads a model, on a thread; reports the loaded share."""
+"""Loads a model, on a thread; reports the loaded share to a function whose error ends the load."""
 
 
 class ModelManager:
@@ -123,6 +69,7 @@ class ModelManager:
         self._closing = False
         self.n_loads = 0
         self.n_evictions = 0
+        self.n_crashes = 0
 
     @property
     def models(self) -> list[ServedModel]:
@@ -131,12 +78,15 @@ class ModelManager:
     def find(self, name: str | None) -> ServedModel:
         """Return the model of this name or alias; None or "" is the default.
 
+        A name without a tag, and with the tag "latest", are the same, as Ollama's clients rely on.
+
         Raises:
             ModelNotFound: there is none.
         """
         if not name:
             return next(iter(self._models.values()))
-        found = self._names.get(name.lower())
+        key = name.lower()
+        found = self._names.get(key) or self._names.get(_other_tag(key))
         if found is None:
             raise ModelNotFound(f"The model {name[:200]!r} is not served here.", hint=f"There is {self._listed()}.")
         return self._models[found]
@@ -146,8 +96,7 @@ class ModelManager:
         for index, model in enumerate(self.models):
             if self._preload and (index == 0 or model.pinned):
                 model.loading = asyncio.create_task(self._load_task(model))
-        if self._idle_s is not None:
-            self._reaper = asyncio.create_task(self._reap())
+        self._reaper = asyncio.create_task(self._reap())
 
     @asynccontextmanager
     async def lease(self, name: str | None) -> AsyncIterator[ServedModel]:
@@ -158,14 +107,13 @@ class ModelManager:
             LocalLLMError: it cannot be loaded, or there is no room for it.
         """
         model = self.find(name)
-        while model.gives_way or not model.is_loaded:
-            if model.gives_way:
-                await self._wait_change()
-            else:
-                await self._load(model)
+        while model.gives_way and not self._closing:
+            await self._wait_change()
         model.n_leases += 1
-        model.last_used_s = time.monotonic()
         try:
+            while not model.is_loaded:
+                await self._load(model)
+            model.last_used_s = time.monotonic()
             yield model
         finally:
             model.n_leases -= 1
@@ -178,7 +126,7 @@ class ModelManager:
             return model
 
     async def unload(self, name: str, *, force: bool = False) -> ServedModel:
-        """Unload a model, when its requests have ended; at once with `force`.
+        """Unload a model when its requests have ended; with `force` at once, and they end with errors.
 
         Raises:
             Refused: it is pinned.
@@ -186,15 +134,12 @@ class ModelManager:
         model = self.find(name)
         if model.pinned and not force:
             raise Refused(409, f"{model.name} is pinned.", code="model_pinned", hint="Unpin it first.")
-        if model.llm is not None:
-            model.gives_way = True
-            try:
-                while model.n_leases and not force:
-                    await self._wait_change()
-                await self._unload(model)
-            finally:
-                model.gives_way = False
-                self._notify()
+        with self._giving_way(model):
+            model.is_aborted = force and model.loading is not None
+            self._notify()
+            while model.loading is not None or (model.is_loaded and model.n_leases and not force):
+                await self._wait_change()
+            await self._unload(model)
         return model
 
     def pin(self, name: str, *, pinned: bool) -> ServedModel:
@@ -204,29 +149,49 @@ class ModelManager:
         self._notify()
         return model
 
+    def keep(self, model: ServedModel, keep_s: float) -> None:
+        """Say how long a model stays loaded without requests: 0 is not at all, math.inf for ever.
+
+        Until it is unloaded, or somebody says otherwise. It gives way to others as before; a pinned one stays.
+        """
+        model.keep_s = keep_s
+        self._notify()
+
+    def expires_s(self, model: ServedModel) -> float:
+        """Return when, by time.monotonic, a model is unloaded if nobody asks for it; math.inf for never."""
+        keep_s = self._idle_s if model.keep_s is None else model.keep_s
+        return math.inf if keep_s is None or model.pinned else model.last_used_s + keep_s
+
     async def close(self) -> None:
-        """Unload everything."""
+        """Unload everything, ending the requests and loads that are under way. Closing twice is harmless."""
         self._closing = True
         if self._reaper is not None:
             self._reaper.cancel()
         loading = [model.loading for model in self.models if model.loading is not None]
-        await asyncio.gather(*loading, return_exceptions=True)
         for model in self.models:
-            await self._unload(model)
+            model.is_aborted = model.loading is not None
+        self._notify()
+        await asyncio.gather(*loading, return_exceptions=True)
+        await asyncio.gather(*(self._unload(model) for model in self.models))
 
     def _listed(self) -> str:
         names = list(self._models)
         return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
+
+    # Loading.
 
     async def _load(self, model: ServedModel) -> None:
         """Load, or wait for the load that is under way. A caller that leaves does not end the load of others."""
         if self._closing:
             raise Overloaded("The server is shutting down.", retry_after_s=10)
         if model.loading is None:
+            if model.has_failed and model.error is not None and time.monotonic() - model.failed_s < _RETRY_S:
+                raise copy.copy(model.error)
             model.loading = asyncio.create_task(self._load_task(model))
         await asyncio.shield(model.loading)
         if model.error is not None:
-            raise model.error
+            # Each caller adds its own traceback to its own copy.
+            raise copy.copy(model.error)
 
     async def _load_task(self, model: ServedModel) -> None:
         model.error = None
@@ -235,75 +200,49 @@ class ModelManager:
                 await self._drop_dead(model)
                 await self._open(model)
         except LocalLLMError as error:
-            model.error = error
+            model.error = error.with_traceback(None)
             log.warning("cannot load %s: %s", model.name, error.message)
+        except Exception as error:
+            model.error = EngineError(f"{model.name} cannot be loaded ({type(error).__name__}).", hint="See the log.")
+            log.exception("cannot load %s", model.name)
         finally:
+            model.failed_s = time.monotonic()
+            model.last_used_s = time.monotonic()
             model.loading = None
+            model.is_aborted = False
             model.progress = 0.0
             self._notify()
 
     async def _open(self, model: ServedModel) -> None:
-        """Load a model, unloading idle ones as long as it does not fit."""
-        await self._make_room(model, lambda: self._fits(model))
+        """Load a model, unloading others as long as it does not fit."""
+        await self._make_room(model)
         while True:
             started = time.monotonic()
+            _check_aborted(model)
             try:
-                model.llm = await asyncio.to_thread(self._open_model, model.entry, lambda x: _set_progress(model, x))
+                llm = await asyncio.to_thread(self._open_model, model.entry, lambda share: _progress(model, share))
             except NotEnoughMemory:
-                if not await self._evict_one(model):
+                if time.monotonic() < model.too_large_until_s or not await self._evict_one(model):
+                    model.too_large_until_s = time.monotonic() + _TOO_LARGE_S
                     raise
                 continue
-            self.n_loads += 1
-            log.info("loaded %s in %.1f s", model.name, time.monotonic() - started)
-            return
-
-    def _fits(self, model: ServedModel) -> bool:
-        if self._max_bytes is None:
-            return True
-        others = sum(m.memory_bytes for m in self.models if m is not model and m.llm is not None)
-        return others + model.memory_bytes <= self._max_bytes
-
-    async def _make_room(self, model: ServedModel, fits: Callable[[], bool]) -> None:
-        until = time.monotonic() + _ROOM_TIMEOUT_S
-        while not fits():
-            if not await self._evict_one(model, until=until):
-                limit = f"{(self._max_bytes or 0) / 2**30:.1f} GiB"
-                raise NotEnoughMemory(
-                    f"{model.name} needs {model.memory_bytes / 2**30:.1f} GiB; the limit for all models is {limit}"
-                    + (", and pinned ones hold the rest." if any(m.pinned for m in self.models) else "."),
-                    hint="Unpin or unload a model, or raise --max-memory.",
-                )
-
-    async def _evict_one(self, newcomer: ServedModel, until: float | None = None) -> bool:
-        """Unload the least recently used model that may go, idle ones first; False if none may.
-
-        Raises:
-            Overloaded: those that may go stay busy too long.
-        """
-        candidates = [m for m in self.models if m is not newcomer and m.llm is not None and not m.pinned]
-        if not candidates:
-            return False
-        victim = min(candidates, key=lambda m: (m.n_leases > 0, m.last_used_s))
-        victim.gives_way = True
+            break
+        # What it takes is known only now; before the first load there was only the size of its file.
+        model.planned_bytes = llm.info.memory_bytes
         try:
-            await self._wait_idle(victim, until or time.monotonic() + _ROOM_TIMEOUT_S)
-            await self._unload(victim)
-        finally:
-            victim.gives_way = False
-            self._notify()
-        self.n_evictions += 1
-        return True
-
-    async def _wait_idle(self, model: ServedModel, until: float) -> None:
-        try:
-            async with asyncio.timeout(max(until - time.monotonic(), 0)):
-                while model.n_leases:
-                    await self._wait_change()
-        except TimeoutError:
-            raise Overloaded(f"{model.name} is busy, and its memory is needed.", retry_after_s=5) from None
+            await self._make_room(model)
+            _check_aborted(model)
+        except BaseException:
+            await asyncio.to_thread(llm.close)
+            raise
+        model.llm = llm
+        model.too_large_until_s = 0.0
+        model.last_used_s = time.monotonic()
+        self.n_loads += 1
+        log.info("loaded %s in %.1f s", model.name, time.monotonic() - started)
 
     async def _unload(self, model: ServedModel) -> None:
-        llm, model.llm = model.llm, None
+        llm, model.llm, model.keep_s = model.llm, None, None
         if llm is not None:
             await asyncio.to_thread(llm.close)
             log.info("unloaded %s", model.name)
@@ -311,28 +250,112 @@ class ModelManager:
     async def _drop_dead(self, model: ServedModel) -> None:
         """Forget a model whose worker process is gone."""
         if model.llm is not None and not model.llm.is_alive:
-            log.warning("the worker of %s is gone; it is loaded again", model.name)
+            self.n_crashes += 1
+            log.warning("the worker of %s is gone", model.name)
             await self._unload(model)
 
-    async def _reap(self) -> None:
-        assert self._idle_s is not None
+    # Making room.
+
+    async def _make_room(self, model: ServedModel) -> None:
+        """Unload others until `model` fits the limit.
+
+        Raises:
+            NotEnoughMemory: it cannot fit, whoever gives way.
+            Overloaded: those that must give way stay busy too long.
+        """
+        if self._max_bytes is None:
+            return
+        until = time.monotonic() + _ROOM_TIMEOUT_S
+        while self._bytes_beside(model) + model.memory_bytes > self._max_bytes:
+            fits_alone = self._bytes_beside(model, only_pinned=True) + model.memory_bytes <= self._max_bytes
+            if not fits_alone or not await self._evict_one(model, until=until):
+                raise self._no_room(model)
+
+    def _bytes_beside(self, model: ServedModel, *, only_pinned: bool = False) -> int:
+        others = [m for m in self.models if m is not model and m.is_loaded]
+        return sum(m.memory_bytes for m in others if m.pinned or not only_pinned)
+
+    def _no_room(self, model: ServedModel) -> NotEnoughMemory:
+        needed, limit = model.memory_bytes / 2**30, (self._max_bytes or 0) / 2**30
+        pinned = self._bytes_beside(model, only_pinned=True) / 2**30
+        beside = f", of which pinned models hold {pinned:.2f} GiB" if pinned else ""
+        return NotEnoughMemory(
+            f"{model.name} needs {needed:.2f} GiB; the limit for all models is {limit:.2f} GiB{beside}.",
+            hint="Raise --max-memory, lower --n-ctx, or unpin a model.",
+        )
+
+    async def _evict_one(self, newcomer: ServedModel, until: float | None = None) -> bool:
+        """Unload the least recently used model that may go, idle ones first; False if none may.
+
+        Raises:
+            Overloaded: those that may go stay busy too long.
+        """
+        until = time.monotonic() + _ROOM_TIMEOUT_S if until is None else until
+        asked: ServedModel | None = None
         while True:
-            await asyncio.sleep(min(self._idle_s / 4, 10.0))
-            for model in self.models:
-                is_idle = time.monotonic() - model.last_used_s >= self._idle_s
-                if model.llm is not None and is_idle and not (model.pinned or model.n_leases or model.loading):
+            _check_aborted(newcomer)
+            candidates = [m for m in self.models if m is not newcomer and m.llm is not None and not m.pinned]
+            if not candidates:
+                return False
+            free = [m for m in candidates if not (m.n_leases and m.is_loaded)]
+            if free:
+                victim = min(free, key=lambda m: (m.is_loaded, m.last_used_s))
+                self.n_evictions += victim.is_loaded
+                with self._giving_way(victim):
+                    await self._unload(victim)
+                return True
+            if asked not in candidates:
+                asked = min(candidates, key=lambda m: m.last_used_s)
+            with self._giving_way(asked):
+                if not await self._wait_change(until):
+                    raise Overloaded(f"{asked.name} is busy, and its memory is needed.", retry_after_s=5)
+
+    async def _reap(self) -> None:
+        """Unload models whose time is over."""
+        while True:
+            now = time.monotonic()
+            idle = [m for m in self.models if m.llm is not None and not (m.n_leases or m.loading or m.gives_way)]
+            for model in [m for m in idle if self.expires_s(m) <= now]:
+                try:
                     await self.unload(model.name)
+                except Exception:
+                    log.exception("cannot unload %s", model.name)
+            await self._wait_change()
+
+    # Waiting.
+
+    @contextmanager
+    def _giving_way(self, model: ServedModel) -> Iterator[None]:
+        try:
+            with model.giving_way():
+                yield
+        finally:
+            self._notify()
 
     def _notify(self) -> None:
         self._changed.set()
         self._changed = asyncio.Event()
 
-    async def _wait_change(self) -> None:
-        await self._changed.wait()
+    async def _wait_change(self, until: float | None = None) -> bool:
+        """Wait for a change, or a moment; False when it is later than `until`."""
+        changed = self._changed
+        try:
+            async with asyncio.timeout(_POLL_S):
+                await changed.wait()
+        except TimeoutError:
+            pass
+        return until is None or time.monotonic() < until
 
 
-def _set_progress(model: ServedModel, share: float) -> None:
+def _progress(model: ServedModel, share: float) -> None:
+    """Note how far a load is; on the backend's thread."""
+    _check_aborted(model)
     model.progress = share
+
+
+def _check_aborted(model: ServedModel) -> None:
+    if model.is_aborted:
+        raise EngineClosed(f"{model.name} was unloaded before it was loaded.", hint="Try again.")
 
 
 def _name_table(entries: Sequence[ModelEntry]) -> dict[str, str]:
@@ -342,3 +365,8 @@ def _name_table(entries: Sequence[ModelEntry]) -> dict[str, str]:
         for alias in entry.aliases:
             table.setdefault(alias.lower(), entry.name)
     return table | {entry.name.lower(): entry.name for entry in entries}
+
+
+def _other_tag(name: str) -> str:
+    """Return the name without its tag "latest", or with it if it has none."""
+    return name.removesuffix(_LATEST) if name.endswith(_LATEST) else name + _LATEST

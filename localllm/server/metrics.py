@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
     from localllm.server.admission import Admission
     from localllm.server.manager import ModelManager
 
+_STATS_TIMEOUT_S = 2.0
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 _TTFT_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
@@ -90,10 +93,12 @@ class _Now(Collector):
     def __init__(self, manager: ModelManager, admission: Admission) -> None:
         self._manager = manager
         self._admission = admission
+        self._lock = threading.Lock()
+        self._asked: dict[str, Future[EngineStats]] = {}
+        self._threads = ThreadPoolExecutor(len(manager.models), "localllm-stats")
 
     def collect(self) -> Iterator[Metric]:
-        stats = {m.name: m.llm.stats() for m in self._manager.models if m.llm is not None and m.llm.is_alive}
-        yield from _families(stats)
+        yield from _families(self._stats())
         loaded = GaugeMetricFamily("localllm_model_memory_bytes", "Planned memory of a loaded model.", labels=["model"])
         for model in self._manager.models:
             if model.is_loaded:
@@ -103,6 +108,18 @@ class _Now(Collector):
         yield CounterMetricFamily("localllm_requests_refused", "Requests sent away.", value=self._admission.n_refused)
         yield CounterMetricFamily("localllm_model_loads", "Models loaded.", value=self._manager.n_loads)
         yield CounterMetricFamily("localllm_model_evictions", "Models that gave way.", value=self._manager.n_evictions)
+        yield CounterMetricFamily("localllm_model_crashes", "Workers that ended.", value=self._manager.n_crashes)
+
+    def _stats(self) -> dict[str, EngineStats]:
+        """Return what the loaded models say of themselves; one that has ended, or hangs, is left out."""
+        loaded = [(m.name, m.llm) for m in self._manager.models if m.llm is not None and m.llm.is_alive]
+        with self._lock:
+            for name, llm in loaded:
+                if name not in self._asked or self._asked[name].done():
+                    self._asked[name] = self._threads.submit(llm.stats)
+            asked = {name: self._asked[name] for name, _ in loaded}
+        wait(asked.values(), timeout=_STATS_TIMEOUT_S)
+        return {name: f.result() for name, f in asked.items() if f.done() and f.exception() is None}
 
 
 def _families(stats: dict[str, EngineStats]) -> Iterable[Metric]:

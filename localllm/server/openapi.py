@@ -11,7 +11,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
 from localllm.server.settings import ServerSettings
-from localllm.server.wire.frames import SSE_TYPE
+from localllm.server.wire.frames import NDJSON_TYPE, SSE_TYPE
 
 SUMMARY = "Language models on this computer."
 
@@ -25,6 +25,7 @@ TAGS = {
     "Anthropic": "What Anthropic's clients call. The base URL is this server's address.",
     "Ollama": "What Ollama's clients call. The host is this server's address.",
     "llama-server": "What llama-server's clients call beside OpenAI's.",
+    "embeddings": "From texts to vectors, and to scores of how well they answer a question.",
     "tokens": "From text to tokens.",
     "models": "Which models there are; loading, unloading and pinning them.",
     "operations": "How the server itself is.",
@@ -56,6 +57,16 @@ _CHAT_ANSWER = {
     "usage": {"prompt_tokens": 38, "completion_tokens": 7, "total_tokens": 45},
 }
 
+_OLLAMA_ANSWER = {
+    "model": "smollm2",
+    "created_at": "2026-01-01T00:00:00.000000Z",
+    "done": True,
+    "done_reason": "stop",
+    "total_duration": 412_000_000,
+    "prompt_eval_count": 38,
+    "eval_count": 7,
+}
+
 EXAMPLES = {
     ("post", "/v1/chat/completions"): Example(
         {"messages": [{"role": "user", "content": "Name the primary colours."}], "max_tokens": 64, "stream": False},
@@ -72,6 +83,30 @@ EXAMPLES = {
             "choices": [{"index": 0, "text": " red, yellow and blue.", "logprobs": None, "finish_reason": "stop"}],
             "usage": {"prompt_tokens": 5, "completion_tokens": 7, "total_tokens": 12},
         },
+        SSE_TYPE,
+    ),
+    ("post", "/v1/embeddings"): Example(
+        {"input": ["A cat sits on a mat.", "A kitten rests on a rug."]},
+        {
+            "object": "list",
+            "data": [{"object": "embedding", "index": 0, "embedding": [0.031, -0.058, 0.012]}],
+            "model": "smollm2",
+            "usage": {"prompt_tokens": 15, "total_tokens": 15},
+        },
+    ),
+    ("post", "/api/chat"): Example(
+        {"messages": [{"role": "user", "content": "Name the primary colours."}], "options": {"num_predict": 64}},
+        _OLLAMA_ANSWER | {"message": {"role": "assistant", "content": "Red, yellow and blue."}},
+        NDJSON_TYPE,
+    ),
+    ("post", "/api/generate"): Example(
+        {"prompt": "Name the primary colours.", "options": {"num_predict": 64}},
+        _OLLAMA_ANSWER | {"response": "Red, yellow and blue."},
+        NDJSON_TYPE,
+    ),
+    ("post", "/completion"): Example(
+        {"prompt": "The primary colours are", "n_predict": 16},
+        {"content": " red, yellow and blue.", "stop": True, "stop_type": "eos", "tokens_predicted": 7},
         SSE_TYPE,
     ),
     ("post", "/tokenize"): Example({"content": "Hello, world"}, {"tokens": [19556, 28, 905]}),

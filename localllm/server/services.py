@@ -11,6 +11,7 @@ from fastapi import Depends, Request
 from localllm.server.admission import Admission
 from localllm.server.manager import ModelManager
 from localllm.server.metrics import Metrics
+from localllm.server.response_store import ResponseStore
 from localllm.server.settings import ServerSettings
 
 
@@ -23,6 +24,7 @@ class Services:
     metrics: Metrics
     admission: Admission
     started_s: float = field(default_factory=time.monotonic)
+    responses: ResponseStore = field(default_factory=ResponseStore)
 
 
 async def _services(request: Request) -> Services:

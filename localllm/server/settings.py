@@ -43,7 +43,15 @@ class ServerSettings:
     body_timeout_s: float = 30.0
     """A client has this long to send its body ..."""
     header_timeout_s: float = 15.0
-    """... and this long for its headers."""
+    """... and this long for its headers ..."""
+    max_header_bytes: int = 64 << 10
+    """... which may be this long."""
+    max_bodies_bytes: int = 256 * MIB
+    """Bytes of the bodies of all running requests together; beyond: 503."""
+    max_body_values: int = 2_000_000
+    """Commas and opening brackets in a body, an upper bound on the values that it makes Python allocate."""
+    write_timeout_s: float = 60.0
+    """A client that does not read what it is sent is hung up on after this long."""
     keep_alive_s: float = 10.0
     """A stream that has nothing to say for this long sends a comment, so that nobody takes it for dead."""
     shutdown_s: float = 30.0

@@ -76,6 +76,14 @@ def test_bos_is_added_where_the_model_wants_it(tmp_path: Path) -> None:
         assert model.vocab.tokenize("a", add_special=False, parse_special=False)[0] != model.vocab.bos
 
 
+def test_tokens_of_fill_in_the_middle_are_found_where_there_are_any(vocab: Vocab, tmp_path: Path) -> None:
+    assert (vocab.fim_pre, vocab.fim_suf, vocab.fim_mid, vocab.fim_rep, vocab.fim_sep) == (None,) * 5
+    names = ("pre", "suf", "mid", "rep", "sep")
+    extra = {f"tokenizer.ggml.fim_{name}_token_id": 7 + index for index, name in enumerate(names)}
+    with Model(write_tiny_model(tmp_path / "m.gguf", extra=extra), ModelParams(vocab_only=True)) as model:
+        assert [getattr(model.vocab, f"fim_{name}") for name in names] == [7, 8, 9, 10, 11]
+
+
 def test_long_pieces_are_whole(tmp_path: Path) -> None:
     long = "q" * 300
     path = write_tiny_model(tmp_path / "m.gguf")

@@ -120,5 +120,5 @@ def test_coder_asks_for_the_weather_by_itself_and_uses_the_answer() -> None:
             },
             {"role": "tool", "tool_call_id": call.id, "content": '{"temperature": 31, "sky": "clear"}'},
         ]
-        answer = llm.ask(messages, tools=[WEATHER, SEARCH], temperature=0, max_tokens=60)
+        answer = llm.ask(messages, tools=[WEATHER, SEARCH], tool_choice="none", temperature=0, max_tokens=60)
         assert "31" in answer.text and not answer.tool_calls

@@ -109,7 +109,7 @@ def test_adapters_are_reckoned_in_the_memory(
     many = [specs[0]] * 1000
 
     def load(n_free: int, *adapters: AdapterSpec) -> None:
-        monkeypatch.setattr("localllm.runtime.local.available_ram_bytes", lambda: n_free)
+        monkeypatch.setattr("localllm.runtime.loading.available_ram_bytes", lambda: n_free)
         open_backend(tiny_path, options(*adapters, n_ctx=256), in_process=True).close()
 
     load(500 * n_bytes)

@@ -91,9 +91,11 @@ class DeepSeekParser(StreamParser):
 
 
 class DeepSeek(Format):
-    """Args:
-    tags: the texts around the reasoning.
-    has_fence: whether arguments stand in a fence, as in V3 and R1.
+    """Calls between DeepSeek's markers, in either form.
+
+    Args:
+        tags: the texts around the reasoning.
+        has_fence: whether arguments stand in a fence, as in V3 and R1.
     """
 
     name = "deepseek"

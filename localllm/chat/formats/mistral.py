@@ -105,10 +105,12 @@ class MistralParser(StreamParser):
 
 
 class Mistral(Format):
-    """Args:
-    tags: the texts around the reasoning.
-    has_list: whether calls are a JSON list.
-    has_ids: whether a call has [CALL_ID].
+    """Calls after [TOOL_CALLS], in either form.
+
+    Args:
+        tags: the texts around the reasoning.
+        has_list: whether calls are a JSON list.
+        has_ids: whether a call has [CALL_ID].
     """
 
     name = "mistral"

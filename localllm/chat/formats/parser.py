@@ -46,6 +46,11 @@ class StreamParser:
         if is_thinking and tags is not None:
             self._state = self._thinking_begins
 
+    @property
+    def is_thinking(self) -> bool:
+        """Whether the output so far ends within the reasoning."""
+        return self._state in (self._thinking_begins, self._thinking)
+
     def feed(self, text: str) -> list[FormatEvent]:
         """Take the next text and return what it makes sure."""
         self._buffer += text

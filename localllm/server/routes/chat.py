@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Request
+from fastapi import Request
 from starlette.responses import Response
 
 from localllm.server.answering import Job, answer
 from localllm.server.routes.documented import errors
+from localllm.server.routes.router import make_router
 from localllm.server.services import ServicesOf
 from localllm.server.wire.chat import ChatCompletionRequest, ChatReply
 from localllm.server.wire.completions import CompletionReply, CompletionRequest
+from localllm.server.wire.volatile import steady
 
-router = APIRouter(tags=["OpenAI"])
+router = make_router("OpenAI")
 
 
 @router.post("/v1/chat/completions", responses=errors(404))
 @router.post("/chat/completions", include_in_schema=False)
 async def chat_completions(request: Request, services: ServicesOf, body: ChatCompletionRequest) -> Response:
     """Answer a conversation, whole or as server-sent events."""
-    options = body.options()
+    options, messages = body.options(), steady(body.messages)
     include_usage = bool(body.stream_options and body.stream_options.include_usage)
     job = Job(
         model=body.model,
-        open_events=lambda llm: llm.achat(body.messages, **options),
+        open_events=lambda llm: llm.achat(messages, **options),
         make_reply=lambda served: ChatReply(
             body.model or served.name, wants_logprobs="logprobs" in options, include_usage=include_usage
         ),

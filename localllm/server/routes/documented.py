@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel
 
@@ -16,10 +16,30 @@ class ErrorDetail(BaseModel):
     code: str | None = None
 
 
+class OllamaErrorBody(BaseModel):
+    """An error of the Ollama-compatible API."""
+
+    error: str
+
+
 class ErrorBody(BaseModel):
     """An error of the OpenAI-compatible API."""
 
     error: ErrorDetail
+
+
+class AnthropicErrorDetail(BaseModel):
+    """What went wrong."""
+
+    type: str
+    message: str
+
+
+class AnthropicErrorBody(BaseModel):
+    """An error of the Anthropic-compatible API."""
+
+    type: Literal["error"]
+    error: AnthropicErrorDetail
 
 
 _TEXTS = {
@@ -31,11 +51,26 @@ _TEXTS = {
     409: "The state of the model does not allow it.",
     413: "The body is too large.",
     500: "The model or the server failed.",
+    501: "The server does not do this.",
     503: "There is no room now; see Retry-After.",
 }
 
 
 def errors(*more: int) -> dict[int | str, dict[str, Any]]:
     """Return the `responses` of a route: what any route may answer with, and the statuses named."""
+    return _documented(ErrorBody, more)
+
+
+def ollama_errors(*more: int) -> dict[int | str, dict[str, Any]]:
+    """Return the same for a route of Ollama's API."""
+    return _documented(OllamaErrorBody, more)
+
+
+def anthropic_errors(*more: int) -> dict[int | str, dict[str, Any]]:
+    """Return the same for a route of Anthropic's API."""
+    return _documented(AnthropicErrorBody, more)
+
+
+def _documented(model: type[BaseModel], more: tuple[int, ...]) -> dict[int | str, dict[str, Any]]:
     statuses = sorted({400, 401, 403, 408, 413, 500, 503, *more})
-    return {status: {"model": ErrorBody, "description": _TEXTS[status]} for status in statuses}
+    return {status: {"model": model, "description": _TEXTS[status]} for status in statuses}

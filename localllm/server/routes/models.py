@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastapi import APIRouter
 from pydantic import Field
 
 from localllm.server.errors import Refused
 from localllm.server.manager import ServedModel
 from localllm.server.routes.documented import errors
+from localllm.server.routes.router import make_router
 from localllm.server.services import Services, ServicesOf
 from localllm.server.wire.base import WireModel
 from localllm.server.wire.models import adapters, model_card
 
-router = APIRouter(tags=["models"])
+router = make_router("models")
 
 
 class ModelName(WireModel):
@@ -47,14 +47,14 @@ async def lora_adapters(services: ServicesOf, model: str | None = None) -> list[
 @router.post("/v1/admin/models/load", responses=errors(404))
 async def load_model(services: ServicesOf, body: ModelName) -> dict[str, Any]:
     """Load a model now."""
-    _check_admin(services)
+    check_admin(services)
     return model_card(await services.manager.load(body.model))
 
 
 @router.post("/v1/admin/models/unload", responses=errors(404, 409))
 async def unload_model(services: ServicesOf, body: ModelName) -> dict[str, Any]:
     """Unload a model, when its requests have ended."""
-    _check_admin(services)
+    check_admin(services)
     return model_card(await services.manager.unload(body.model, force=body.force))
 
 
@@ -71,11 +71,12 @@ async def unpin_model(services: ServicesOf, body: ModelName) -> dict[str, Any]:
 
 
 def _pin(services: Services, body: ModelName, *, pinned: bool) -> dict[str, Any]:
-    _check_admin(services)
+    check_admin(services)
     model: ServedModel = services.manager.pin(body.model, pinned=pinned)
     return model_card(model)
 
 
-def _check_admin(services: Services) -> None:
+def check_admin(services: Services) -> None:
+    """Raise Refused where clients may not manage models."""
     if not services.settings.admin:
         raise Refused(403, "This server does not let clients manage its models.", code="admin_disabled")

@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from fastapi import APIRouter, Request
+from fastapi import Request
 from pydantic import Field
 
 from localllm.server.routes.documented import errors
+from localllm.server.routes.router import make_router
 from localllm.server.services import ServicesOf
 from localllm.server.wire.base import WireModel
 
-router = APIRouter(tags=["tokens"])
+router = make_router("tokens")
 
 
 class TokenizeRequest(WireModel):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import BaseModel, Field
 
 from localllm.engine.stats import EngineStats
-from localllm.server.manager import ServedModel, State
+from localllm.server.served import ServedModel, State
 
 
 class ModelStatus(BaseModel):

@@ -19,6 +19,7 @@ def openai_usage(done: Sequence[Done]) -> dict[str, Any]:
         "completion_tokens": completion,
         "total_tokens": prompt + completion,
         "prompt_tokens_details": {"cached_tokens": cached},
+        "completion_tokens_details": {"reasoning_tokens": sum(d.reasoning_tokens for d in done)},
     }
 
 

@@ -1,0 +1,75 @@
+"""From a file to a model in memory: what is checked, what is planned, and what cannot be used."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from localllm.errors import UnsupportedModel
+from localllm.gguf import AdapterShape, ModelShape, check_adapter, check_loadable, read_header
+from localllm.hardware import available_ram_bytes, plan_load
+from localllm.hardware.types import AdapterSpec, LoadOptions, LoadPlan
+
+if TYPE_CHECKING:
+    from localllm.llama import Model
+
+
+def plan_model(path: Path, options: LoadOptions) -> tuple[ModelShape, LoadPlan]:
+    """Check the headers of a model and its adapters, and decide how to load them.
+
+    Raises:
+        ModelError, NotEnoughMemory, RequestError: see `open_backend`.
+    """
+    from localllm.llama import list_devices
+
+    header = read_header(path)
+    shape = check_loadable(header)
+    found = [check_adapter(read_header(spec.path), header, shape.n_layer) for spec in options.adapters]
+    whole = shape.with_adapters(adapter.weights for adapter in found)
+    plan = plan_load(whole, path, list_devices(), options, available_ram_bytes())
+    return shape, replace(plan, notes=(*plan.notes, *_adapter_notes(options.adapters, found)))
+
+
+def _adapter_notes(specs: Sequence[AdapterSpec], shapes: Sequence[AdapterShape]) -> Iterator[str]:
+    for spec, shape in zip(specs, shapes, strict=True):
+        if shape.n_ignored:
+            yield f"{spec.path.name} brings {shape.n_ignored} trained norms, which llama.cpp does not apply."
+
+
+def load_model(path: Path, plan: LoadPlan, on_progress: Callable[[float], None] | None) -> Model:
+    """Load the weights.
+
+    Raises:
+        ModelLoadFailed: llama.cpp refused the file.
+        UnsupportedModel: a model that neither continues texts token by token nor embeds them.
+    """
+    from localllm.llama import Model, ModelParams
+
+    def report(share: float) -> bool:
+        if on_progress is not None:
+            on_progress(share)
+        return True
+
+    model = Model(path, ModelParams(n_gpu_layers=plan.n_gpu_layers), on_progress=report)
+    try:
+        _check_usable(model)
+    except BaseException:
+        model.close()
+        raise
+    return model
+
+
+def _check_usable(model: Model) -> None:
+    name, vocab = model.path.name, model.vocab
+    if model.has_encoder or model.is_diffusion or not vocab.has_tokenizer or vocab.n_tokens == 0:
+        raise UnsupportedModel(
+            f"{name} has an encoder and a decoder, makes text by diffusion, or has no tokenizer.",
+            hint="Choose a chat, completion, embedding or reranking model.",
+        )
+    if vocab.misses_specials:
+        raise UnsupportedModel(
+            f"{name} puts special tokens around a text that its vocabulary does not have.",
+            hint="Download or convert the model again.",
+        )
