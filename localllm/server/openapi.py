@@ -95,12 +95,16 @@ EXAMPLES = {
         },
     ),
     ("post", "/api/chat"): Example(
-        {"messages": [{"role": "user", "content": "Name the primary colours."}], "options": {"num_predict": 64}},
+        {
+            "messages": [{"role": "user", "content": "Name the primary colours."}],
+            "options": {"num_predict": 64},
+            "stream": False,
+        },
         _OLLAMA_ANSWER | {"message": {"role": "assistant", "content": "Red, yellow and blue."}},
         NDJSON_TYPE,
     ),
     ("post", "/api/generate"): Example(
-        {"prompt": "Name the primary colours.", "options": {"num_predict": 64}},
+        {"prompt": "Name the primary colours.", "options": {"num_predict": 64}, "stream": False},
         _OLLAMA_ANSWER | {"response": "Red, yellow and blue."},
         NDJSON_TYPE,
     ),
