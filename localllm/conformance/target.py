@@ -6,6 +6,7 @@ import asyncio
 import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import httpx
@@ -72,27 +73,37 @@ class Target:
     """
 
     def __init__(self, options: TargetOptions) -> None:
-        key = options.key or "none"
         self.options = options
         self.patience = options.patience
         self.wire = Wire(options.root_url, options.key, options.patience.request_s)
-        # Their types would make every field of every answer a case distinction; checks want to see what came.
-        shared: dict[str, Any] = {
-            "api_key": key,
+        # The clients' types would make every field of every answer a case distinction; checks want to see what came.
+        self._clients: list[Any] = []
+        self._shared: dict[str, Any] = {
+            "api_key": options.key or "none",
             "timeout": options.patience.request_s,
             "max_retries": 0,
             "default_headers": {"connection": "close"},
         }
-        self.openai: Any = AsyncOpenAI(base_url=f"{options.root_url}/v1", **shared)
-        self.anthropic: Any = AsyncAnthropic(base_url=options.root_url, **shared)
         self.model = options.model or ""
         self.thinks = False
         self._known: dict[str, Any] = {}
 
     async def close(self) -> None:
         await self.wire.close()
-        await self.openai.close()
-        await self.anthropic.close()
+        for client in self._clients:
+            await client.close()
+
+    @cached_property
+    def openai(self) -> Any:
+        """The official client of OpenAI's APIs."""
+        self._clients.append(AsyncOpenAI(base_url=f"{self.options.root_url}/v1", **self._shared))
+        return self._clients[-1]
+
+    @cached_property
+    def anthropic(self) -> Any:
+        """The official client of Anthropic's."""
+        self._clients.append(AsyncAnthropic(base_url=self.options.root_url, **self._shared))
+        return self._clients[-1]
 
     async def prepare(self) -> None:
         """Find the model, have it loaded, and see whether it thinks.

@@ -27,4 +27,4 @@ def test_good_server_with_a_thinking_model_passes_everything_that_applies(fake: 
     fake.reset(thinks=True)
     results = examine(url, all_checks(), key=KEY, disrupt=True, patience=HASTY)
     assert described(results, "failed") == {}
-    assert set(described(results, "skipped")) == {"reasoning.none_without_thinking"}
+    assert described(results, "skipped") == {}

@@ -93,13 +93,3 @@ async def accepted_in_history(target: Target) -> None:
         answer = {"role": "assistant", "content": "Hello.", **dict.fromkeys(names, "They greet me.")}
         conversation = [{"role": "user", "content": "Hi."}, answer, {"role": "user", "content": "Bye."}]
         await target.chat(conversation, max_tokens=2)
-
-
-@check(9)
-async def none_without_thinking(target: Target) -> None:
-    """A model that does not think has no thoughts in its answers, not even empty ones that clients would show."""
-    if target.thinks:
-        raise NotApplicable("the model thinks")
-    message = (await target.chat(HELLO, max_tokens=8))["choices"][0]["message"]
-    thought = [message.get("reasoning_content"), message.get("reasoning")]
-    expect(not any(thought), "none", thought)

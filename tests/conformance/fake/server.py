@@ -73,11 +73,11 @@ class _Reply:
 
 
 class Fake:
-    """The server. `fault` and `model` may be changed between requests."""
+    """The server. `reset` makes it a new one, with another fault; what it was computing is forgotten."""
 
     def __init__(self) -> None:
+        self._age = 0
         self.reset()
-        self.n_running = 0
         self.n_requests = 0
         self._responses: dict[str, tuple[Json, list[Json]]] = {}
         methods = ["GET", "POST", "DELETE", "OPTIONS"]
@@ -87,6 +87,8 @@ class Fake:
         self.fault = fault or Fault()
         self.model = ScriptedModel(thinks=thinks)
         self.unloaded = asyncio.Event()
+        self.n_running = 0
+        self._age += 1
 
     def has(self, flag: str) -> bool:
         return flag in self.fault.flags
@@ -129,7 +131,8 @@ class Fake:
 
     def _check_gate(self, request: Request) -> None:
         host = urlsplit(f"http://{request.headers.get('host', '')}").hostname
-        if host not in ("localhost", "127.0.0.1") and not self.has("any_host"):
+        known = ("127.0.0.1",) if self.has("no_names") else ("localhost", "127.0.0.1")
+        if host not in known and not self.has("any_host"):
             raise ApiError(403, "Not that name.")
         token = request.headers.get("authorization", "").removeprefix("Bearer ") or request.headers.get("x-api-key")
         if token != KEY and not self.has("any_key") and request.method != "OPTIONS":
@@ -263,16 +266,21 @@ class Fake:
         """Take the time that a whole answer takes, unless the client hangs up."""
         if answer is None:
             return
+        while self.has("one_at_a_time") and self.n_running:
+            await asyncio.sleep(0.01)
         n_steps = answer.choices[0].n_tokens if answer.is_endless else 0
+        age = self._age
         self.n_running += 1
         try:
             await asyncio.sleep(_prefill_s(answer))
             for step in range(n_steps):
                 await asyncio.sleep(_TOKEN_S)
+                if age != self._age:
+                    return
                 if step % 20 == 0 and not self.has("never_cancels") and await request.is_disconnected():
                     return
         finally:
-            self.n_running -= 1
+            self.n_running -= age == self._age
 
     def _stream(self, path: str, reply: _Reply) -> Response:
         events = self.fault.chunks(path, reply.events)
@@ -287,6 +295,7 @@ class Fake:
         return StreamingResponse(parts, media_type="text/event-stream", headers=headers)
 
     async def _timed(self, path: str, lines: list[bytes], answer: Answer) -> AsyncIterator[bytes]:
+        age = self._age
         self.n_running += 1
         try:
             until = time.monotonic() + _prefill_s(answer)
@@ -298,6 +307,8 @@ class Fake:
                 yield self.fault.raw(path, b"".join(lines))
                 return
             for line in lines:
+                if age != self._age:
+                    return
                 if self.unloaded.is_set():
                     if not self.has("ends_without_error"):
                         yield _sse({"error": {"message": "The model is gone.", "type": "server_error"}}, named=False)
@@ -305,7 +316,7 @@ class Fake:
                 await asyncio.sleep(_TOKEN_S)
                 yield line
         finally:
-            self.n_running -= 1
+            self.n_running -= age == self._age
 
     async def _stubborn(self, parts: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         """Go on computing when nobody reads any more."""
