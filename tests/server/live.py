@@ -91,7 +91,7 @@ class ServeProcess:
         for raw in self.process.stderr:
             line = raw.decode("utf-8", "replace").rstrip()
             self.log.append(line)
-            if found := re.search(r"Serving .* at (https?://[^/]+)/v1", line):
+            if found := re.search(r"API +(https?://[^/ ]+)/v1", line):
                 self.url = found[1]
                 self._address.set()
         self._address.set()
