@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -120,7 +121,7 @@ def _measured(stream: _Stream) -> dict[str, Any]:
     return {
         "error": error,
         "ttft_s": times_s[0] - stream.started_s if times_s else None,
-        "gaps_s": [b - a for a, b in zip(times_s, times_s[1:], strict=False)],
+        "gaps_s": [b - a for a, b in pairwise(times_s)],
         "n_tokens": usage.get("completion_tokens", 0),
         "n_prompt": usage.get("prompt_tokens", 0),
         "n_cached": (usage.get("prompt_tokens_details") or {}).get("cached_tokens"),

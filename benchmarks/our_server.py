@@ -31,7 +31,16 @@ class OurServer:
             "--kv-type": settings.kv_type,
             "--gpu-layers": 0,
         }
-        command = [sys.executable, "-m", "localllm", "serve", f"m={settings.path}", "--preload", "--log-level", "warning"]
+        command = [
+            sys.executable,
+            "-m",
+            "localllm",
+            "serve",
+            f"m={settings.path}",
+            "--preload",
+            "--log-level",
+            "warning",
+        ]
         command += [str(part) for pair in flags.items() for part in pair]
         self.process = subprocess.Popen([*command, *more], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL)
         self.log: list[str] = []
