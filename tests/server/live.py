@@ -98,7 +98,9 @@ class ServeProcess:
 
     def __enter__(self) -> Self:
         self._address.wait(START_S)
-        assert self.url, "\n".join(self.log)
+        if not self.url:
+            self.process.kill()
+            raise AssertionError("the server did not start: " + "\n".join(self.log))
         return self
 
     def __exit__(self, *exc: object) -> None:
