@@ -25,7 +25,7 @@ from localllm.engine.events import (
 from localllm.engine.request import GenerationRequest
 from localllm.engine.stats import EngineStats
 from localllm.engine.vectors import VectorsEvent, VectorsSink
-from localllm.errors import ContextLengthExceeded, EngineClosed
+from localllm.errors import ContextLengthExceeded, EngineClosed, RequestError
 from localllm.runtime.backend import EmbedRequest, ModelInfo, RankRequest, Sink, TextControls
 
 CHAT_TEMPLATE = (
@@ -153,7 +153,7 @@ class ScriptedBackend:
         return request_id
 
     def embed(self, request: EmbedRequest, sink: VectorsSink) -> int:
-        tokens = [text.encode() if isinstance(text, str) else bytes(text) for text in request.inputs]
+        tokens = [text.encode() if isinstance(text, str) else _as_bytes(text) for text in request.inputs]
         vectors = np.array([[byte_share(data, column) for column in range(N_EMBD)] for data in tokens], np.float32)
         return self._answer_vectors(request, sink, vectors, tokens)
 
@@ -231,3 +231,9 @@ class ScriptedBackend:
             return TokenEvent(request_id, token, piece)
         top = tuple(TokenLogprob(token, piece, -0.5 - rank) for rank in range(request.n_logprobs))
         return TokenEvent(request_id, token, piece, -0.5, top)
+
+
+def _as_bytes(tokens: Sequence[int]) -> bytes:
+    if not all(0 <= token < 256 for token in tokens):
+        raise RequestError("A token is not in the vocabulary.")
+    return bytes(tokens)

@@ -21,9 +21,9 @@ VERBS = {
     "run": Verb("localllm.cli.run:command", "Answer one prompt."),
     "chat": Verb("localllm.cli.chat:command", "Talk to a model in the terminal."),
     "serve": Verb("localllm.cli.serve:command", "Serve models over HTTP, for OpenAI's clients and others."),
-    "embed": Verb("localllm.cli.embed:command", "Turn texts into vectors."),
     "ps": Verb("localllm.cli.ps:command", "Show what a running server has loaded."),
     "doctor": Verb("localllm.cli.doctor:command", "Check an OpenAI-compatible server."),
+    "embed": Verb("localllm.cli.embed:command", "Turn texts into vectors."),
     "show": Verb("localllm.cli.show:command", "Show what a GGUF file holds."),
 }
 

@@ -108,6 +108,7 @@ class LocalBackend:
             n_embd=model.n_embd_out,
             capabilities=texts.capabilities(shape),
             memory_bytes=plan.estimate.total_bytes,
+            fim=texts.fim_tokens(vocab),
             plan_notes=plan.notes,
         )
 

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
+from localllm.config import Settings
 from localllm.server.settings import ServerSettings
 from localllm.server.wire.frames import NDJSON_TYPE, SSE_TYPE
 
@@ -95,12 +96,16 @@ EXAMPLES = {
         },
     ),
     ("post", "/api/chat"): Example(
-        {"messages": [{"role": "user", "content": "Name the primary colours."}], "options": {"num_predict": 64}},
+        {
+            "messages": [{"role": "user", "content": "Name the primary colours."}],
+            "options": {"num_predict": 64},
+            "stream": False,
+        },
         _OLLAMA_ANSWER | {"message": {"role": "assistant", "content": "Red, yellow and blue."}},
         NDJSON_TYPE,
     ),
     ("post", "/api/generate"): Example(
-        {"prompt": "Name the primary colours.", "options": {"num_predict": 64}},
+        {"prompt": "Name the primary colours.", "options": {"num_predict": 64}, "stream": False},
         _OLLAMA_ANSWER | {"response": "Red, yellow and blue."},
         NDJSON_TYPE,
     ),
@@ -112,6 +117,49 @@ EXAMPLES = {
     ("post", "/tokenize"): Example({"content": "Hello, world"}, {"tokens": [19556, 28, 905]}),
     ("get", "/health"): Example(answer={"status": "ok"}),
 }
+
+
+_SETTINGS = ("temperature", "top_k", "top_p", "min_p", "max_tokens")
+
+FIELDS = {
+    **{name: Settings.help(name) for name in _SETTINGS},
+    "max_completion_tokens": "The newer name of max_tokens.",
+    "model": "A name or an alias from /v1/models; left out, the default one.",
+    "messages": "The conversation, in OpenAI's shape.",
+    "prompt": "A text or tokens, or several of them.",
+    "stream": "Send the answer piece by piece.",
+    "n": "How many answers.",
+    "stop": "Texts that end the answer; they are not part of it.",
+    "typical_p": "Keep the tokens of typical surprise that together have this probability; 1 is off.",
+    "top_n_sigma": "Keep the tokens within so many standard deviations of the best; -1 is off.",
+    "xtc_probability": "How often the likeliest tokens are left out (XTC); 0 is off.",
+    "xtc_threshold": "XTC leaves out tokens more probable than this, but the last of them.",
+    "repeat_penalty": "Make tokens that were there before less likely; 1 is off.",
+    "repeat_last_n": "How far back repetition is seen, in tokens; -1 is the whole context.",
+    "frequency_penalty": "Make tokens less likely each time they appear; 0 is off.",
+    "presence_penalty": "Make tokens that have appeared less likely; 0 is off.",
+    "dry_multiplier": "Make repeated sequences less likely (DRY); 0 is off.",
+    "dry_base": "How fast DRY's penalty grows with the sequence's length.",
+    "dry_allowed_length": "Sequences up to this length are not penalised, in tokens.",
+    "dry_penalty_last_n": "How far back DRY looks, in tokens; -1 is the whole context.",
+    "dry_sequence_breakers": "Texts that end a sequence for DRY.",
+    "mirostat": "Mirostat in place of the other samplers: 1 or 2; 0 is off.",
+    "mirostat_tau": "The surprise that Mirostat aims at.",
+    "mirostat_eta": "How fast Mirostat learns.",
+    "ignore_eos": "Go on when the model would end its answer.",
+    "logit_bias": "Token id to what is added to its logit.",
+    "logprobs": "Give the probabilities of the tokens.",
+    "top_logprobs": "How many likely tokens to name at each place.",
+    "response_format": "Text, any JSON object, or JSON that follows a schema.",
+    "json_schema": "A schema that the answer follows; llama-server's short form.",
+    "tools": "Functions that the model may call, in OpenAI's shape.",
+    "tool_choice": "none, auto, required, or the one function to call; enforced.",
+    "parallel_tool_calls": "Whether one answer may call several.",
+    "reasoning_effort": "For models that know it; none turns reasoning off.",
+    "chat_template_kwargs": "Variables for the chat template.",
+    "echo": "Begin the answer with the prompt.",
+}
+"""Words for fields of requests that have none of their own; a field means the same in every API."""
 
 
 def describe(app: FastAPI, settings: ServerSettings) -> None:
@@ -129,16 +177,29 @@ def _document(app: FastAPI, settings: ServerSettings) -> dict[str, Any]:
     found = get_openapi(
         title=app.title, version=app.version, summary=SUMMARY, description=DESCRIPTION, routes=app.routes
     )
+    _forget_422(found)
     for (method, path), example in EXAMPLES.items():
         operation = found["paths"].get(path, {}).get(method)
         if operation is not None:
             _add_example(operation, example)
+    for name, schema in found["components"]["schemas"].items():
+        if name.endswith("Request"):
+            _add_words(schema)
     used = _tags_of(found)
     found["tags"] = [{"name": name, "description": text} for name, text in TAGS.items() if name in used]
     if settings.key_digests:
         found["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
         found["security"] = [{"key": []}]
     return found
+
+
+def _forget_422(document: dict[str, Any]) -> None:
+    """Take out what FastAPI adds of itself: what does not fit a schema is answered with 400 here."""
+    for operations in document["paths"].values():
+        for operation in operations.values():
+            operation["responses"].pop("422", None)
+    for name in ("HTTPValidationError", "ValidationError"):
+        document["components"]["schemas"].pop(name, None)
 
 
 def _add_example(operation: dict[str, Any], example: Example) -> None:
@@ -148,7 +209,13 @@ def _add_example(operation: dict[str, Any], example: Example) -> None:
     if example.answer is not None:
         content["application/json"]["example"] = example.answer
     if example.streams is not None:
-        content[example.streams] = {"schema": {"type": "string"}}
+        content[example.streams] = {"schema": {"description": "The answer in pieces, when `stream` is true."}}
+
+
+def _add_words(schema: dict[str, Any]) -> None:
+    for name, field in schema.get("properties", {}).items():
+        if name in FIELDS:
+            field.setdefault("description", FIELDS[name])
 
 
 def _tags_of(document: dict[str, Any]) -> set[str]:

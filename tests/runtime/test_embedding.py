@@ -7,6 +7,7 @@ import queue
 import signal
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ import pytest
 
 from localllm.engine.vectors import VectorsEvent
 from localllm.errors import ContextLengthExceeded, EngineClosed, RequestError, UnsupportedModel, WorkerCrashed
-from localllm.hardware.types import LoadOptions
+from localllm.hardware.types import AdapterSpec, LoadOptions
 from localllm.llama import Batch, Context, ContextParams, Model
 from localllm.runtime import Backend, EmbedRequest, RankRequest, TextControls, open_backend
 from localllm.runtime.client import WorkerBackend
@@ -33,6 +34,7 @@ from tests.runtime.embedding_models import (
     write_generative_reranker,
     write_reranker,
 )
+from tests.tiny_adapter import write_tiny_adapter
 from tests.tiny_model import write_tiny_model
 
 CLOSE = {"rtol": 0.0, "atol": 6e-3}
@@ -357,3 +359,15 @@ def test_crash_of_the_worker_ends_requests_with_its_error(encoder_path: Path) ->
     with pytest.raises(WorkerCrashed):
         embed(backend, ["hello"])
     backend.close()
+
+
+def test_adapters_of_the_load_apply_to_vectors_too(make_backend: MakeBackend, tmp_path: Path) -> None:
+    path = write_tiny_adapter(tmp_path / "a.gguf", seed=1)
+
+    def vector_at(*scales: float) -> np.ndarray:  # type: ignore[type-arg]
+        adapters = tuple(AdapterSpec(path, scale) for scale in scales)
+        return vectors(make_backend(options=replace(OPTIONS, adapters=adapters)), ["hello the world"])[0]
+
+    bare = vector_at()
+    np.testing.assert_allclose(vector_at(0.0), bare, **SAME)
+    assert np.abs(vector_at(1.0) - bare).max() > 0.05

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import httpx
@@ -126,10 +127,8 @@ def test_worker_that_hangs_holds_up_no_other_model_and_can_be_replaced(
         for sock in socks:
             sock.close()
     finally:
-        try:
+        with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
 
 
 def test_sixty_four_clients_at_once_all_finish_or_are_told_to_come_back(server: ServeProcess) -> None:
@@ -225,10 +224,8 @@ def test_clients_that_hang_up_leave_no_sequence_and_no_cells(models: list[Path],
                 time.sleep(own.choice((0.0, 0.01, 0.1, 0.5)) * own.random())
                 if own.random() < 0.3:
                     sock.settimeout(0.2)
-                    try:
+                    with suppress(TimeoutError):
                         sock.recv(own.choice((1, 1000)))
-                    except TimeoutError:
-                        pass
 
         with ThreadPoolExecutor(16) as pool:
             list(pool.map(hang_up, (rng.randrange(1 << 30) for _ in range(n_clients))))

@@ -52,3 +52,9 @@ def test_reference_needs_no_other_server() -> None:
         page = client.get("/docs").text
         assert client.get("/redoc").status_code == 404
     assert "http" not in page.replace("http-equiv", "")
+
+
+def test_every_field_of_a_conversation_is_explained() -> None:
+    schema = document()["components"]["schemas"]["ChatCompletionRequest"]
+    plain = {name for name, field in schema["properties"].items() if "description" not in field}
+    assert plain <= {"stream_options", "add_generation_prompt", "continue_final_message"}

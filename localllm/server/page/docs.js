@@ -75,8 +75,9 @@ function resolve(schema) {
 
 function fieldsOf(schema) {
   const required = new Set(schema.required ?? []);
-  return Object.entries(schema.properties).map(([name, property]) =>
+  const fields = Object.entries(schema.properties).map(([name, property]) =>
     ({ name, isRequired: required.has(name), schema: property, text: property.description }));
+  return fields.sort((one, other) => other.isRequired - one.isRequired);
 }
 
 function typeName(schema, depth = 0) {

@@ -6,13 +6,14 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from fastapi import Request
-from fastapi.routing import APIRoute
 from starlette.responses import Response
+
+from localllm.server.routes.router import StrictRoute
 
 _JSON = (b"content-type", b"application/json")
 
 
-class LenientRoute(APIRoute):
+class LenientRoute(StrictRoute):
     """A route for clients that do not say what they send; `curl -d` says that it is a form."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:

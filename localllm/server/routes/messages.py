@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import asyncio
 
-from fastapi import APIRouter, Request
+from fastapi import Request
 from starlette.responses import Response
 
 from localllm.server.answering import Job, answer
 from localllm.server.routes.documented import anthropic_errors
+from localllm.server.routes.router import make_router
 from localllm.server.services import ServicesOf
 from localllm.server.wire.message_reply import PING, MessageReply
 from localllm.server.wire.messages import CountTokensRequest, MessagesRequest
 
-router = APIRouter(tags=["Anthropic"])
+router = make_router("Anthropic")
 
 
 @router.post("/v1/messages", responses=anthropic_errors(404))

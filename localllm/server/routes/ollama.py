@@ -20,6 +20,7 @@ from localllm.server.wire.frames import NDJSON_TYPE
 from localllm.server.wire.gap import Gap
 from localllm.server.wire.ollama.replies import ChatReply, GenerateReply, Stopwatch, nothing_to_answer
 from localllm.server.wire.ollama.requests import ChatRequest, GenerateRequest, TextRequest
+from localllm.server.wire.volatile import steady
 
 router = APIRouter(tags=["Ollama"], route_class=LenientRoute)
 
@@ -29,7 +30,7 @@ async def chat(request: Request, services: ServicesOf, body: ChatRequest) -> Res
     """Answer a conversation, as lines of JSON unless `stream` is false. Without messages, load the model."""
     if not body.messages:
         return await _load_or_unload(services, body, {"message": {"role": "assistant", "content": ""}})
-    options, messages, watch = body.chat_options(), body.openai_messages(), Stopwatch()
+    options, messages, watch = body.chat_options(), steady(body.openai_messages()), Stopwatch()
 
     def open_events(llm: LLM) -> Events:
         watch.mark_loaded()
@@ -49,7 +50,7 @@ async def generate(request: Request, services: ServicesOf, body: GenerateRequest
     body.check()
     if not (body.prompt or body.suffix):
         return await _load_or_unload(services, body, {"response": ""})
-    conversation, watch = body.conversation(), Stopwatch()
+    conversation, watch = steady(body.conversation()), Stopwatch()
 
     def open_events(llm: LLM) -> Events:
         watch.mark_loaded()

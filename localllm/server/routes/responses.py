@@ -5,19 +5,20 @@ from __future__ import annotations
 import asyncio
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Query, Request
+from fastapi import Query, Request
 from starlette.responses import Response
 
 from localllm.server.answering import Job, answer
 from localllm.server.errors import BadRequest
 from localllm.server.response_store import KeptResponse
 from localllm.server.routes.documented import errors
+from localllm.server.routes.router import make_router
 from localllm.server.services import Services, ServicesOf
 from localllm.server.wire.response_items import Item, parse_items
 from localllm.server.wire.response_reply import ResponseReply
 from localllm.server.wire.responses import ResponsePrompt, ResponseRequest
 
-router = APIRouter(prefix="/v1/responses", tags=["OpenAI"])
+router = make_router("OpenAI", prefix="/v1/responses")
 
 
 @router.post("", responses=errors(404))

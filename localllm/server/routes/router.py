@@ -11,9 +11,9 @@ from fastapi import APIRouter, Request, Response
 from fastapi.routing import APIRoute
 
 
-def make_router(tag: str) -> APIRouter:
+def make_router(tag: str, prefix: str = "") -> APIRouter:
     """Return a router for one API; `tag` groups its paths on the page of all paths."""
-    return APIRouter(tags=[tag], route_class=StrictRoute)
+    return APIRouter(tags=[tag], prefix=prefix, route_class=StrictRoute)
 
 
 class _StrictRequest(Request):

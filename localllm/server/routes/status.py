@@ -5,17 +5,16 @@ from __future__ import annotations
 import asyncio
 import time
 
-from fastapi import APIRouter
-
 from localllm import __version__
 from localllm.engine.stats import EngineStats
 from localllm.errors import LocalLLMError
 from localllm.llm.model import LLM
 from localllm.server.routes.documented import errors
+from localllm.server.routes.router import make_router
 from localllm.server.services import ServicesOf
 from localllm.server.wire.status import RequestCounts, ServerStatus, model_status
 
-router = APIRouter(tags=["operations"])
+router = make_router("operations")
 
 
 @router.get("/v1/admin/status", responses=errors())

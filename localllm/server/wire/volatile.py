@@ -14,7 +14,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-_HEADERS = re.compile(r"(?:x-[a-z0-9]+(?:-[a-z0-9]+)+:[^\n]*(?:\n\s*|\Z))+", re.IGNORECASE)
+_HEADERS = re.compile(r"(?:x-[a-z0-9]+(?:-[a-z0-9]+)+:[^\n]*(?:\n+|\Z))+", re.IGNORECASE)
 _STAMP = re.compile(
     r"\b\d{1,2}:\d\d:\d\d\b"
     r"|\b\d{4}-\d\d-\d\d[T ]\d\d:\d\d"

@@ -3,48 +3,18 @@
 from __future__ import annotations
 
 import os
-import re
 import shutil
-import subprocess
-import sys
-import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import pytest
 
-from tests.demo_model import require_demo_model
+from tests.server.process import serving
 
 ARGUMENTS = (
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-sync",
 )  # fmt: skip
-START_S = 60
-
-
-@contextmanager
-def serving(*arguments: str, **environment: str) -> Iterator[str]:
-    """Run `localllm serve` with the demo model on a free port for as long as the block runs; gives its address."""
-    command = [sys.executable, "-m", "localllm", "serve", f"small={require_demo_model()}", "--port", "0", *arguments]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env={**os.environ, **environment})
-    timer = threading.Timer(START_S, process.kill)
-    timer.start()
-    try:
-        assert process.stderr is not None
-        lines: list[str] = []
-        found = None
-        while found is None:
-            lines.append(process.stderr.readline())
-            assert lines[-1], f"the server did not start: {lines}"
-            found = re.search(r"page +(http://\S+)", lines[-1])
-        timer.cancel()
-        threading.Thread(target=process.stderr.read, daemon=True).start()
-        yield found[1]
-    finally:
-        timer.cancel()
-        process.terminate()
-        process.wait(30)
 
 
 @pytest.fixture(scope="session")

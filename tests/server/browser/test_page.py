@@ -13,7 +13,8 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.server.browser.conftest import ARGUMENTS, chromium_path, serving
+from tests.server.browser.conftest import ARGUMENTS, chromium_path
+from tests.server.process import serving
 
 pytestmark = [pytest.mark.browser, pytest.mark.real]
 

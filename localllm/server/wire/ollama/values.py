@@ -28,9 +28,11 @@ def parse_duration(value: Any) -> float:
         raise ValueError("must be seconds, or a text like 5m")
     if isinstance(value, str):
         value = _seconds(value.strip())
+    if value < 0 or value > FOR_EVER_S:
+        return math.inf
     if math.isnan(value):
         raise ValueError("must be seconds, or a text like 5m")
-    return math.inf if value < 0 else float(value)
+    return float(value)
 
 
 def _seconds(text: str) -> float:

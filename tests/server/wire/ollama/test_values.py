@@ -18,7 +18,8 @@ from localllm.server.wire.ollama.values import Duration, parameter_size, parse_d
     [
         (0, 0.0), (300, 300.0), (0.5, 0.5), (-1, math.inf), (-0.5, math.inf), ("5m", 300.0), ("1h30m", 5400.0),
         ("0", 0.0), ("0s", 0.0), ("10", 10.0), ("-1", math.inf), ("-1m", math.inf), ("300ms", 0.3), ("1.5h", 5400.0),
-        ("2h45m30.5s", 9930.5), (" 24h ", 86400.0), ("+5m", 300.0), (".5s", 0.5), ("250µs", 0.00025),
+        ("2h45m30.5s", 9930.5), (" 24h ", 86400.0), ("+5m", 300.0), (10**400, math.inf),
+        ("9" * 400, math.inf), (".5s", 0.5), ("250µs", 0.00025),
     ],
 )  # fmt: skip
 def test_durations_are_numbers_or_texts_of_go(value: object, seconds: float) -> None:
