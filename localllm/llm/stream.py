@@ -80,8 +80,8 @@ class Completion:
     def _finish(self, event: FinishEvent) -> list[ChatEvent]:
         if event.reason == "error":
             raise event.error.to_error() if event.error else errors.EngineError("The engine gave no reason.")
-        rest = self._filter.feed(self._decoder.flush()) + self._filter.flush()
-        events = self._deltas([*self._parser.feed(rest), *self._parser.flush()])
+        # What the decoder still holds is half a character, which nobody can show: it is left out.
+        events = self._deltas([*self._parser.feed(self._filter.flush()), *self._parser.flush()])
         has_called = any(call.is_complete for call in self._calls)
         done = Done(
             text="".join(self._text),

@@ -50,14 +50,14 @@ async def answer(request: Request, services: Services, job: Job) -> Response:
     async with AsyncExitStack() as stack:
         stack.enter_context(services.admission.place())
         try:
-            served, events = await unless_gone(request.receive, lambda: _begin(stack, services, job))
+            served, accepted, events = await unless_gone(request.receive, lambda: _begin(stack, services, job))
         except ClientGone:
             services.metrics.count(route, "", "cancelled")
             return Response(status_code=CLIENT_GONE)
         except Exception as error:
             services.metrics.count(route, "", problem_of(error).code or "error")
             raise
-        watched = _watched(events, services, served, route)
+        watched = _watched(accepted, events, services, served, route)
         stack.push_async_callback(watched.aclose)
         reply = job.make_reply(served)
         if not job.stream:
@@ -72,8 +72,12 @@ async def answer(request: Request, services: Services, job: Job) -> Response:
     raise AssertionError("unreachable")
 
 
-async def _begin(stack: AsyncExitStack, services: Services, job: Job) -> tuple[ServedModel, Events]:
-    """Lease the model and have it accept the request; once more if its worker ended before it could."""
+async def _begin(stack: AsyncExitStack, services: Services, job: Job) -> tuple[ServedModel, ChatEvent, Events]:
+    """Lease the model and have it accept the request; once more if its worker ended before it could.
+
+    Returns:
+        The model, the event that says that it accepted, and those that follow.
+    """
     for is_last in (False, True):
         async with AsyncExitStack() as attempt:
             served = await attempt.enter_async_context(services.manager.lease(job.model))
@@ -81,13 +85,13 @@ async def _begin(stack: AsyncExitStack, services: Services, job: Job) -> tuple[S
             events = job.open_events(llm)
             attempt.push_async_callback(events.aclose)
             try:
-                await anext(events)
+                accepted = await anext(events)
             except (WorkerCrashed, EngineClosed):
                 if is_last or llm.is_alive:
                     raise
                 continue
             stack.push_async_exit(attempt.pop_all())
-            return served, events
+            return served, accepted, events
     raise AssertionError("unreachable")
 
 
@@ -116,10 +120,11 @@ async def _pieces(events: Events, reply: Reply) -> AsyncGenerator[bytes, None]:
     yield reply.end()
 
 
-async def _watched(events: Events, services: Services, served: ServedModel, route: str) -> Events:
+async def _watched(accepted: ChatEvent, events: Events, services: Services, served: ServedModel, route: str) -> Events:
     """Pass events on, and count how the request ended."""
     outcome = "cancelled"
     try:
+        yield accepted
         async for event in events:
             if isinstance(event, Done):
                 if event.finish_reason == "cancelled":

@@ -92,8 +92,13 @@ def test_text_never_splits_a_character() -> None:
 
 
 def test_invalid_bytes_become_replacement_characters() -> None:
-    done = LLM(ScriptedBackend(Script(b"ok\xff \xe4\xb8"))).ask("Hello")
-    assert done.text == "ok\N{REPLACEMENT CHARACTER} \N{REPLACEMENT CHARACTER}"
+    done = LLM(ScriptedBackend(Script(b"ok\xff \xe4\xb8!"))).ask("Hello")
+    assert done.text == "ok\N{REPLACEMENT CHARACTER} \N{REPLACEMENT CHARACTER}!"
+
+
+def test_half_a_character_at_the_end_is_left_out() -> None:
+    done = LLM(ScriptedBackend(Script("ok 日本"))).ask("Hello", max_tokens=8)
+    assert (done.text, done.finish_reason) == ("ok 日", "length")
 
 
 def test_stop_string_is_never_shown_in_part() -> None:

@@ -20,7 +20,13 @@ _NOTE: Json = {
     "strict": True,
     "parameters": object_schema(text={"type": "string", "enum": [LONG_NOTE]}),
 }
-_MUST_CALL: Json = {"tools": [_NOTE], "tool_choice": "required", "max_output_tokens": 200}
+# One call: a weak model that may call in parallel never stops.
+_MUST_CALL: Json = {
+    "tools": [_NOTE],
+    "tool_choice": "required",
+    "parallel_tool_calls": False,
+    "max_output_tokens": 200,
+}
 
 
 def _only(text: str) -> Json:
@@ -161,10 +167,11 @@ async def kept_and_deleted(target: Target) -> None:
 @check(17)
 async def instructions(target: Target) -> None:
     """`instructions` are part of the prompt; messages and parts are accepted as input."""
-    plain = await _response(target, [{"role": "user", "content": [{"type": "input_text", "text": "Hi."}]}])
-    ordered = await _response(target, "Hi.", instructions="Answer in the most formal French, whatever is asked.")
-    counts = [plain.usage.input_tokens, ordered.usage.input_tokens]
-    expect(counts[1] >= counts[0] + 6, "more tokens with instructions", counts)
+    parts = [{"role": "user", "content": [{"type": "input_text", "text": "Hi."}]}]
+    short = await _response(target, parts, instructions="Be brief.")
+    long = await _response(target, "Hi.", instructions="Be brief, and answer in the most formal French there is.")
+    counts = [short.usage.input_tokens, long.usage.input_tokens]
+    expect(counts[1] >= counts[0] + 6, "more tokens with longer instructions", counts)
 
 
 @check(17)

@@ -139,7 +139,7 @@ async def length_before_tool_calls(target: Target) -> None:
     An agent that is told tool_calls runs a call whose arguments are cut off.
     """
     await target.need_tools()
-    cut = {"tools": [NOTE], "tool_choice": "required", "max_tokens": 12}
+    cut = {"tools": [NOTE], "tool_choice": "required", "parallel_tool_calls": False, "max_tokens": 12}
     expect_equal("the finish reason", (await target.stream(HELLO, **cut)).finish_reason(), "length")
     whole = await target.chat(HELLO, **cut)
     expect_equal("the finish reason", whole["choices"][0]["finish_reason"], "length")

@@ -42,7 +42,7 @@ async def required_always_calls(target: Target) -> None:
 async def named_function_is_called(target: Target) -> None:
     """A named function is called, and no other, whatever the prompt asks for."""
     for name, prompt in (("save_note", "Paint the wall in teal."), ("paint_wall", "Save a note, please.")):
-        calls = await _calls(target, prompt, tool_choice=named(name))
+        calls = await _calls(target, prompt, tool_choice=named(name), parallel_tool_calls=False)
         expect_equal("the names called", [call["name"] for call in calls], [name])
 
 
@@ -50,7 +50,7 @@ async def named_function_is_called(target: Target) -> None:
 async def named_function_streamed(target: Target) -> None:
     """So it is in a stream."""
     await target.need_tools()
-    fields = {"tools": TOOLS, "tool_choice": named("save_note"), "max_tokens": 200}
+    fields = {"tools": TOOLS, "tool_choice": named("save_note"), "parallel_tool_calls": False, "max_tokens": 200}
     deltas = (await target.stream("Paint the wall in teal.", **fields)).tool_deltas()
     names = [d["function"]["name"] for d in deltas if d.get("function", {}).get("name")]
     expect_equal("the names called", names, ["save_note"])
@@ -77,7 +77,8 @@ async def arguments_obey_the_schema(target: Target) -> None:
         litres={"type": "integer", "enum": [7, 11]},
         where={"type": "object", "properties": {"floor": {"enum": [3]}}, "required": ["floor"]},
     )
-    [call] = await _calls(target, "Order paint.", tools=[order], tool_choice=named("order"))
+    fields = {"tools": [order], "tool_choice": named("order"), "parallel_tool_calls": False}
+    [call] = await _calls(target, "Order paint.", **fields)
     arguments = json.loads(call["arguments"])
     expect(arguments.get("colour") in COLOURS, f"one of {COLOURS}", arguments)
     expect(arguments.get("litres") in (7, 11), "litres 7 or 11", arguments)
@@ -88,7 +89,8 @@ async def arguments_obey_the_schema(target: Target) -> None:
 async def tools_without_parameters(target: Target) -> None:
     """A tool without parameters can be called; its arguments are {}."""
     bare = {"type": "function", "function": {"name": "ring_bell", "description": "Ring the bell."}}
-    [call] = await _calls(target, HELLO, tools=[bare], tool_choice=named("ring_bell"))
+    fields = {"tools": [bare], "tool_choice": named("ring_bell"), "parallel_tool_calls": False}
+    [call] = await _calls(target, HELLO, **fields)
     expect_equal("the arguments", json.loads(call["arguments"] or "{}"), {})
 
 
@@ -132,6 +134,7 @@ async def unknown_choice_is_refused(target: Target) -> None:
 async def client_parses_calls(target: Target) -> None:
     """The official client reads a call from a whole answer."""
     await target.need_tools()
-    answer = await target.ask(HELLO, tools=TOOLS, tool_choice=named("save_note"), max_tokens=200)
+    fields = {"tools": TOOLS, "tool_choice": named("save_note"), "parallel_tool_calls": False, "max_tokens": 200}
+    answer = await target.ask(HELLO, **fields)
     call = answer.choices[0].message.tool_calls[0]
     expect_equal("the arguments", json.loads(call.function.arguments), {"text": LONG_NOTE})

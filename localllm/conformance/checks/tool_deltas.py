@@ -19,7 +19,8 @@ from localllm.conformance.forcing import (
 )
 from localllm.conformance.target import Target
 
-_MUST_CALL: Json = {"tools": [NOTE], "tool_choice": "required", "max_tokens": 200}
+# One call: a weak model that may call in parallel never stops.
+_MUST_CALL: Json = {"tools": [NOTE], "tool_choice": "required", "parallel_tool_calls": False, "max_tokens": 200}
 
 
 async def _called(target: Target) -> Stream:

@@ -34,3 +34,18 @@ async def tokenize(request: Request, services: ServicesOf, body: TokenizeRequest
             llm.tokenize, body.content, add_special=body.add_special, parse_special=body.parse_special
         )
     return {"tokens": ids}
+
+
+class DetokenizeRequest(WireModel):
+    """Token ids."""
+
+    tokens: list[int]
+    model: str | None = None
+
+
+@router.post("/detokenize", responses=errors(404))
+async def detokenize(request: Request, services: ServicesOf, body: DetokenizeRequest) -> dict[str, Any]:
+    """Return the text of token ids; what is no UTF-8 in it becomes U+FFFD."""
+    async with services.manager.lease(body.model) as served:
+        text = await asyncio.to_thread(served.loaded.detokenize, body.tokens)
+    return {"content": text}
