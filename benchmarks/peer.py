@@ -107,13 +107,18 @@ class PeerStream:
 
 
 class Peer:
-    """A running server."""
+    """A running server.
 
-    def __init__(self, settings: Settings) -> None:
+    Args:
+        settings: the same as ours.
+        reuse: keep prompts in RAM for later requests, as it does unless told otherwise.
+    """
+
+    def __init__(self, settings: Settings, *, reuse: bool = False) -> None:
         self.port = _free_port()
         self._log: list[str] = []
         self._process = subprocess.Popen(
-            [sys.executable, __file__, str(settings.path), *_flags(settings, self.port)],
+            [sys.executable, __file__, str(settings.path), *_flags(settings, self.port), f"--reuse={int(reuse)}"],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
@@ -193,7 +198,7 @@ def _serve() -> None:
     """Run the server in this process until stdin ends."""
     parser = argparse.ArgumentParser()
     parser.add_argument("model")
-    for name in ("port", "ctx", "slots", "threads", "batch", "ubatch"):
+    for name in ("port", "ctx", "slots", "threads", "batch", "ubatch", "reuse"):
         parser.add_argument(f"--{name}", type=int, required=True)
     parser.add_argument("--kv", choices=["f16", "q8_0"], required=True)
     args = parser.parse_args()
@@ -209,9 +214,10 @@ def _serve() -> None:
     params.n_gpu_layers = 0
     params.kv_unified = True
     params.cpuparams.n_threads = params.cpuparams_batch.n_threads = args.threads
-    # Nothing is to be reused here, so spare the server the copies that its RAM cache would make.
-    params.cache_ram_mib = 0
-    params.cache_idle_slots = False
+    if not args.reuse:
+        # Spare the server the copies that its RAM cache would make.
+        params.cache_ram_mib = 0
+        params.cache_idle_slots = False
     if args.kv == "q8_0":
         params.cache_type_k = params.cache_type_v = xlc.ggml_type.GGML_TYPE_Q8_0
     server = xlc.Server(params)

@@ -19,6 +19,12 @@ _WHAT = ("finds a letter from", "must repair the clock of", "argues about the mo
 _WHOM = ("a stranger", "the mayor", "a lost child", "an astronomer", "her brother", "the last customer")
 
 
+def sentence(rng: np.random.Generator) -> str:
+    """Return the beginning of a story."""
+    who, where, what, whom = (str(rng.choice(words)) for words in (_WHO, _WHERE, _WHAT, _WHOM))
+    return f"In {rng.integers(1700, 2100)}, {who} {where} {what} {whom}. "
+
+
 class Prompts:
     """Draws prompts; the same seed draws the same ones."""
 
@@ -31,10 +37,7 @@ class Prompts:
         """Return the beginning of a story, exactly `n_tokens` long."""
         tokens: list[int] = []
         while len(tokens) < n_tokens:
-            who, where, what, whom = (str(self._rng.choice(w)) for w in (_WHO, _WHERE, _WHAT, _WHOM))
-            year = self._rng.integers(1700, 2100)
-            sentence = f"In {year}, {who} {where} {what} {whom}. "
-            tokens += self._vocab.tokenize(sentence, add_special=False, parse_special=False)
+            tokens += self._vocab.tokenize(sentence(self._rng), add_special=False, parse_special=False)
         return tokens[:n_tokens]
 
     def noise(self, n_tokens: int) -> list[int]:

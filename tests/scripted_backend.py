@@ -26,7 +26,7 @@ from localllm.engine.request import GenerationRequest
 from localllm.engine.stats import EngineStats
 from localllm.engine.vectors import VectorsEvent, VectorsSink
 from localllm.errors import ContextLengthExceeded, EngineClosed, RequestError
-from localllm.runtime.backend import EmbedRequest, ModelInfo, RankRequest, Sink, TextControls
+from localllm.runtime.backend import EmbedRequest, ModelInfo, RankRequest, Sink, TextControls, check_tokens
 
 CHAT_TEMPLATE = (
     "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}"
@@ -134,6 +134,7 @@ class ScriptedBackend:
         return list(text.encode())
 
     def detokenize(self, tokens: Sequence[int]) -> bytes:
+        check_tokens(tokens, self._info.n_vocab)
         return bytes(tokens)
 
     def submit(self, request: GenerationRequest, controls: TextControls, sink: Sink) -> int:

@@ -47,6 +47,7 @@ class Aside:
         profile: of the model's batches here, kept from one prompt to the next.
         pause: called between operations, with the seconds until the next such chance; it may use other contexts, not
             this one. It returns the seconds until it wants to be called again, or None to give the prompt up.
+        room: for the saved cells; replaced where it is too small.
 
     Raises:
         OutOfMemory: no room for the context.
@@ -59,6 +60,7 @@ class Aside:
         n_tokens: int,
         profile: Profile,
         pause: Callable[[float], float | None],
+        room: NDArray[np.uint8],
     ) -> None:
         self._pause = pause
         self._profile = profile
@@ -73,7 +75,8 @@ class Aside:
             kv_type_k=plan.kv_type_k,
             kv_type_v=plan.kv_type_v,
         )
-        self._room = np.empty(0, dtype=np.uint8)
+        self.room = room
+        self._n_backed = room.size
         eval_callback = EvalCallback(self._wants, self._take)
         self.context = self._beside(lambda: Context(model, params, abort_flag=self._abort, eval_callback=eval_callback))
 
@@ -118,17 +121,19 @@ class Aside:
 
     def save(self) -> NDArray[np.uint8]:
         """Copy the prompt's cells out."""
-        return self.context.save_sequence(0, self._room)
+        return self.context.save_sequence(0, self.room)
 
     def close(self) -> None:
         self.context.close()
 
     def _make_room(self, n_done: int, n_tokens: int) -> None:
         """Have the system back the next share of the room for the saved cells: all at once would be a visible pause."""
-        if self._room.size == 0:
-            self._room = np.empty(int(self.context.saved_size(0) / n_done * n_tokens) + _PAGE_BYTES, dtype=np.uint8)
-        done, todo = (int(n / n_tokens * self._room.size) for n in (n_done - N_BATCH, n_done))
-        self._room[max(done, 0) : todo : _PAGE_BYTES] = 0
+        needs = int(self.context.saved_size(0) / n_done * n_tokens) + _PAGE_BYTES
+        if self.room.size < needs:
+            self.room, self._n_backed = np.empty(needs, dtype=np.uint8), 0
+        todo = int(n_done / n_tokens * self.room.size)
+        self.room[self._n_backed : todo : _PAGE_BYTES] = 0
+        self._n_backed = max(self._n_backed, todo)
 
     def _beside(self, work: Callable[[], _Result]) -> _Result:
         """Do what may take long on another thread, with pauses meanwhile."""

@@ -14,12 +14,14 @@ _MIN_CHUNK = 8
 
 MAX_STEP_S = 0.25
 """A step that carries running streams takes about this long at most."""
-MAX_STALL = 3.4
+MAX_STALL = 3.3
 """... and at most this many times a step without a chunk, so that streams stay smooth."""
 SMOOTH_STEP_S = 0.05
 """... but never shorter than this: nobody sees a pause of a twentieth of a second, and tiny chunks cost everybody."""
-MAX_IDLE_STEP_S = 2.0
+MAX_IDLE_STEP_S = 4.0
 """With no stream running, a step is bounded only so that a newcomer soon gets its turn (a cancel ends it at once)."""
+YOUNG_SHARE = 0.1
+"""With no stream running, a newcomer may have this share of a step computed again, to be part of it."""
 IDLE_VISIT_S = 0.5
 """With no stream running, other work on the engine's thread takes this long at most before requests are looked at."""
 _TILE = 64
@@ -61,6 +63,10 @@ class StepCost:
     def visit_s(self, n_streams: int) -> float:
         """Return how long a visitor may compute between two steps: what a chunk of a prompt may take in one."""
         return self.step_target_s(n_streams) - self.decode_s(n_streams) if n_streams else IDLE_VISIT_S
+
+    def prefill_s(self, n_chunk: int) -> float:
+        """Predict a step of `n_chunk` prompt tokens; 0 where nothing is known."""
+        return n_chunk * (self._per_token_s or 0.0)
 
     def chunk(self, n_streams: int) -> int:
         """Return how many prompt tokens the next step may carry beside `n_streams` running streams."""

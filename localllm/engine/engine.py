@@ -103,7 +103,10 @@ class Engine:
         self._room = Room(self._pool, self._cache, self._scheduler, can_share=model.can_roll_back)
         loaded = Adapters(tuple(adapters))
         self._intake = Intake(self._vocab, self.n_ctx, loaded)
-        self._runner = Runner(self._context, self._pool, loaded, abort)
+        self._commands: queue.SimpleQueue[Command] = queue.SimpleQueue()
+        self._runner = Runner(
+            self._context, self._pool, loaded, abort, has_newcomers=lambda: not self._commands.empty()
+        )
         self._long_prompts = LongPrompts(
             model,
             plan,
@@ -113,9 +116,10 @@ class Engine:
             room=self._room,
             adapters=loaded,
         )
+        self._can_begin_anew = model.can_roll_back
+        self._lost_s = 0.0
         self._totals = Totals()
         self._counters = Counters(self._totals, self._scheduler, self._pool, self._cache, self._room)
-        self._commands: queue.SimpleQueue[Command] = queue.SimpleQueue()
         self._ids = itertools.count(1)
         self._closed = threading.Event()
         self._submit_lock = threading.Lock()
@@ -154,6 +158,7 @@ class Engine:
                 sequence.close()
                 raise EngineClosed("The engine is closed.", hint="Load the model again.")
             self._commands.put(sequence)
+        self._runner.make_way()
         return sequence.request_id
 
     def cancel(self, request_id: int) -> None:
@@ -254,13 +259,14 @@ class Engine:
             self._totals.n_tokens_prefilled += n_computed
             return
         try:
-            outputs = self._runner.run(plan)
+            outputs = self._runner.run(plan, self._young_s(plan))
         except LocalLLMError as error:
             self._fail(plan.sequences, error)
             return
         if outputs is None:
-            self._relieve(plan)
+            self._retry(plan)
             return
+        self._lost_s = 0.0
         self._report_prefill(plan)
         for sequence, index in outputs:
             self._advance(sequence, index)
@@ -281,10 +287,16 @@ class Engine:
         if self._after_step is not None:
             self._after_step()
 
-    def _relieve(self, plan: StepPlan) -> None:
+    def _young_s(self, plan: StepPlan) -> float:
+        """How long newcomers may have this step begun anew: what they have cost so far counts."""
+        return self._scheduler.young_s(plan) - self._lost_s if self._can_begin_anew else 0.0
+
+    def _retry(self, plan: StepPlan) -> None:
         """After a run that changed nothing: it was aborted, or llama.cpp had no room (sliding-window caches)."""
         self._take_commands(block=False)
-        if any(s in self._scheduler.running for s in plan.sequences) and not self._room.relieve():
+        if self._runner.was_aborted:
+            self._lost_s += self._runner.decode_s
+        elif any(s in self._scheduler.running for s in plan.sequences) and not self._room.relieve():
             self._give_up()
 
     def _give_up(self) -> None:

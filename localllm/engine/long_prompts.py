@@ -10,6 +10,9 @@ import logging
 from collections.abc import Callable
 from typing import NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
 from localllm.engine import aside
 from localllm.engine.adapters import Adapters, AdapterSet
 from localllm.engine.cells import CellPool
@@ -25,6 +28,10 @@ from localllm.llama import Context, Model
 log = logging.getLogger("localllm.engine")
 
 _MAX_PROFILES = 8
+_MAX_SPARE_BYTES = 64 << 20
+"""Memory for a prompt's cells is kept for the next prompt up to this size: the system is slow to give it."""
+_MOVE_S = 0.02
+"""Seconds to move a prompt's cells, before the streams' next step."""
 
 
 class Engine(NamedTuple):
@@ -71,6 +78,7 @@ class LongPrompts:
         self._is_possible = plan.n_gpu_layers == 0 and model.can_roll_back
         self._turns = Turns(lambda: scheduler.cost)
         self._profiles: dict[tuple[int, ...], Profile] = {}
+        self._spare: NDArray[np.uint8] = np.empty(0, dtype=np.uint8)
 
     def is_better_aside(self, plan: StepPlan) -> bool:
         """Whether the first prompt of the plan is long, and its chunk too narrow to be computed efficiently."""
@@ -94,7 +102,7 @@ class LongPrompts:
         self._turns.begin(self._scheduler.n_streams)
         profile = self._profile(sequence.adapters)
         try:
-            side = aside.Aside(self._model, self._plan, len(sequence.tokens), profile, self._breathe)
+            side = aside.Aside(self._model, self._plan, len(sequence.tokens), profile, self._breathe, self._spare)
         except LocalLLMError:
             log.info("no room for a second context; prompts are chunked from now on")
             self._is_possible, self._scheduler.aside = False, None
@@ -107,6 +115,8 @@ class LongPrompts:
         finally:
             self._scheduler.aside = None
             side.close()
+            if side.room.nbytes <= _MAX_SPARE_BYTES:
+                self._spare = side.room
 
     def _compute(self, side: aside.Aside, sequence: Sequence) -> int:
         self._adapters.apply(side.context, sequence.adapters)
@@ -116,13 +126,13 @@ class LongPrompts:
         index = side.prefill(sequence, n_past, lambda n: self._engine.report(sequence, n))
         if index is None:
             return 0
-        self._turns.run(self._engine.step)
+        self._breathe(_MOVE_S)
         cells = side.save()
         if sequence.seq_id < 0:
             return 0
         n_computed = sequence.n_pending
         sequence.n_past = len(sequence.tokens)
-        self._room.move_to_ram(sequence, cells)
+        self._room.take_over(sequence, cells)
         self._engine.advance(sequence, index, side.context)
         return n_computed
 
@@ -143,7 +153,7 @@ class LongPrompts:
             Seconds until it will be their time again; None where the prompt is not wanted any more.
         """
         left_s = self._turns.left_s(self._scheduler.n_streams)
-        if left_s > piece_s / 2:
+        if left_s > piece_s:
             return left_s
         if not self._engine.listen() or self._scheduler.aside not in self._scheduler.running:
             return None

@@ -74,16 +74,13 @@ class Profile:
         return self._pace * (self._at(self._node + 1) - self._at(self._node))
 
     def next_look(self, wanted_s: float) -> int:
-        """Return how many operations will be done nearest to `wanted_s` seconds from now; at least one more."""
+        """Return how many operations will be done `wanted_s` seconds from now; at least one more."""
         if self._is_learning:
             return self._node + 1
         if wanted_s > 3 * self.piece_s:
             wanted_s *= _APPROACH
         until = self._at(self._node) + wanted_s / self._pace
-        node = int(np.interp(until, self._seconds, self._nodes))
-        if until - self._at(node) > self._at(node + 1) - until:
-            node += 1
-        return max(node, self._node + 1)
+        return max(int(np.interp(until, self._seconds, self._nodes)), self._node + 1)
 
     def _at(self, node: int) -> float:
         return float(np.interp(node, self._nodes, self._seconds))

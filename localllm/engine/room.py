@@ -96,6 +96,17 @@ class Room:
         self._scheduler.stop(sequence)
         self._scheduler.enqueue(sequence)
 
+    def take_over(self, sequence: Sequence, cells: NDArray[np.uint8]) -> None:
+        """Let a running sequence go on with cells that were computed elsewhere; where there is no room, it waits.
+
+        `cells` are the caller's again when this returns.
+        """
+        self.move_to_ram(sequence, cells)
+        if self._scheduler.next_waiting is sequence and self._has_room(sequence):
+            self._start(sequence, NO_MATCH)
+        else:
+            sequence.saved = cells.copy()
+
     def _match(self, candidate: Sequence) -> Match:
         if candidate.saved is not None or not candidate.request.cache_prompt or not self._can_share:
             return NO_MATCH

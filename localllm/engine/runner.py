@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 
 from localllm.engine.adapters import Adapters, AdapterSet
 from localllm.engine.cells import CellPool
@@ -15,24 +16,47 @@ from localllm.llama.context import DECODE_ABORTED, DECODE_NO_ROOM, DECODE_OK
 
 
 class Runner:
-    """Evaluates step plans. Cells must be free before; they are counted here."""
+    """Evaluates step plans. Cells must be free before; they are counted here.
 
-    def __init__(self, context: Context, pool: CellPool, adapters: Adapters, abort: AbortFlag) -> None:
+    Args:
+        context: the engine's.
+        pool: of its cells.
+        adapters: that were loaded.
+        abort: the context's.
+        has_newcomers: whether somebody has come since the step was planned; each calls `make_way` after coming.
+    """
+
+    def __init__(
+        self,
+        context: Context,
+        pool: CellPool,
+        adapters: Adapters,
+        abort: AbortFlag,
+        has_newcomers: Callable[[], bool] = lambda: False,
+    ) -> None:
         self._context = context
         self._pool = pool
         self._adapters = adapters
         self._applied: AdapterSet = ()
         self._abort = abort
+        self._has_newcomers = has_newcomers
         self._batch = Batch(context.n_batch)
         self._abort_lock = threading.Lock()
         self._abortable: int | None = None
+        self._young_until = 0.0
         self.decode_s = 0.0
         """Seconds inside llama_decode during the last run."""
         self.has_switched = False
         """Whether the last run was the first with its adapters; llama.cpp then reserves its graphs anew."""
+        self.was_aborted = False
+        """Whether the last run ended because it was asked to."""
 
-    def run(self, plan: StepPlan) -> list[tuple[Sequence, int]] | None:
+    def run(self, plan: StepPlan, young_s: float = 0.0) -> list[tuple[Sequence, int]] | None:
         """Evaluate a plan and advance its sequences.
+
+        Args:
+            plan: what to evaluate.
+            young_s: how long a newcomer may end the run, to join it when it is begun anew.
 
         Returns:
             The sequences that have a token to choose, each with the index of its logits; None if llama.cpp found no
@@ -44,8 +68,9 @@ class Runner:
         outputs = self._fill(plan)
         self._switch(plan.adapters)
         started = time.perf_counter()
-        code = self._decode(plan)
+        code = self._decode(plan, young_s)
         self.decode_s = time.perf_counter() - started
+        self.was_aborted = code == DECODE_ABORTED
         if code in (DECODE_NO_ROOM, DECODE_ABORTED):
             self._undo(plan)
             return None
@@ -61,6 +86,12 @@ class Runner:
         """End the decode that is running now, if it carries nothing but this request. Any thread may call it."""
         with self._abort_lock:
             if self._abortable == request_id:
+                self._abort.set()
+
+    def make_way(self) -> None:
+        """End the decode that is running now, if it is young. Any thread may call it."""
+        with self._abort_lock:
+            if time.perf_counter() < self._young_until:
                 self._abort.set()
 
     def _switch(self, adapters: AdapterSet) -> None:
@@ -90,17 +121,20 @@ class Runner:
                 outputs.append((sequence, index))
         return outputs
 
-    def _decode(self, plan: StepPlan) -> int:
-        if plan.streams or len(plan.chunks) != 1:
+    def _decode(self, plan: StepPlan, young_s: float) -> int:
+        if plan.streams:
             return self._context.decode(self._batch)
         with self._abort_lock:
             self._abort.clear()
-            self._abortable = plan.chunks[0][0].request_id
+            self._abortable = plan.chunks[0][0].request_id if len(plan.chunks) == 1 else None
+            self._young_until = time.perf_counter() + young_s
+            is_overtaken = young_s > 0 and self._has_newcomers()
         try:
-            return self._context.decode(self._batch)
+            return DECODE_ABORTED if is_overtaken else self._context.decode(self._batch)
         finally:
             with self._abort_lock:
                 self._abortable = None
+                self._young_until = 0.0
                 self._abort.clear()
 
     def _undo(self, plan: StepPlan) -> None:

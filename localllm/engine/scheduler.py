@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from localllm.engine.adapters import AdapterSet
-from localllm.engine.cost import StepCost
+from localllm.engine.cost import YOUNG_SHARE, StepCost
 from localllm.engine.radix_tree import n_common
 from localllm.engine.rota import Rota
 from localllm.engine.sequence import Sequence
@@ -116,6 +116,13 @@ class Scheduler:
             return StepPlan(self._adapters, streams, [])
         room = min(self.cost.chunk(self.n_streams), self.n_batch - len(streams))
         return StepPlan(self._adapters, streams, self._fill((s for s in ready if not s.is_decoding), room))
+
+    def young_s(self, plan: StepPlan) -> float:
+        """Return how long newcomers may interrupt a step to join it; together they then stream without a pause."""
+        if plan.streams or self.aside is not None or len(self.running) == self.n_slots:
+            return 0.0
+        is_full = plan.n_chunk < sum(s.n_pending for s in plan.sequences)
+        return 0.0 if is_full else YOUNG_SHARE * self.cost.prefill_s(plan.n_chunk)
 
     def _ready(self) -> list[Sequence]:
         """Return those of the running whose turn it is, the oldest first."""

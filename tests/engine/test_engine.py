@@ -7,9 +7,10 @@ import threading
 import numpy as np
 import pytest
 
-from localllm.engine import Engine, GenerationRequest, SamplingParams
+from localllm.engine import Engine, GenerationRequest, SamplingParams, scheduler
 from localllm.errors import ContextLengthExceeded, EngineClosed, RequestError
-from localllm.llama import Model, SamplerChain
+from localllm.llama import Batch, Context, Model, SamplerChain
+from localllm.llama.context import DECODE_OK
 from tests.engine.driving import (
     GREEDY,
     EngineFactory,
@@ -39,6 +40,33 @@ def test_events_come_in_order_and_end_with_one_finish(engine: Engine) -> None:
     assert kinds == ["PrefillProgress"] * n + ["TokenEvent"] * 5 + ["FinishEvent"]
     assert [p.n_done for p in outcome.progress] == sorted(p.n_done for p in outcome.progress)
     assert outcome.progress[-1].n_done == outcome.progress[-1].n_total == 300
+
+
+def test_requests_that_come_together_start_together(
+    make_engine: EngineFactory, tiny: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A prompt that has just begun is begun anew with the next one, and both get what they would get alone."""
+    engine = make_engine()
+    prompts = [prompt_of(seed, 200) for seed in (70, 71)]
+    generate(engine, prompt_of(72, 300), max_tokens=4)
+    others: list[Outcome] = []
+    decoded: list[int] = []
+    decode = Context.decode
+
+    def decode_while_another_comes(context: Context, batch: Batch) -> int:
+        if not others:
+            others.append(submit(engine, prompts[1], max_tokens=8)[1])
+        code = decode(context, batch)
+        decoded.append(batch.n_tokens if code == DECODE_OK else 0)
+        return code
+
+    with monkeypatch.context() as patch:
+        patch.setattr(scheduler, "YOUNG_SHARE", 100.0)
+        patch.setattr(Context, "decode", decode_while_another_comes)
+        first = generate(engine, prompts[0], max_tokens=8)
+        others[0].wait()
+    assert decoded[:2] == [0, 400]
+    assert [first.tokens, others[0].tokens] == [greedy_reference(tiny, prompt, 8) for prompt in prompts]
 
 
 def test_usage_and_reason_at_the_token_limit(engine: Engine) -> None:

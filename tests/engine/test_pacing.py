@@ -46,8 +46,10 @@ def test_first_batch_is_measured_operation_by_operation(known: Profile) -> None:
     assert known.piece_s == pytest.approx(OPERATIONS_S[0])
 
 
-@pytest.mark.parametrize(("wanted_s", "node"), [(0.0, 2), (0.0045, 2), (0.0055, 3), (0.0085, 4), (0.0105, 5)])
-def test_next_look_is_after_the_operation_that_ends_nearest(
+@pytest.mark.parametrize(
+    ("wanted_s", "node"), [(0.0, 2), (0.0045, 2), (0.0055, 2), (0.0065, 3), (0.0085, 3), (0.0095, 4), (0.0105, 5)]
+)
+def test_next_look_is_after_the_last_operation_that_ends_in_time(
     known: Profile, clock: Clock, wanted_s: float, node: int
 ) -> None:
     compute(known, clock, 0, 1)

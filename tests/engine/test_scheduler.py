@@ -68,3 +68,25 @@ def test_costs_are_learned_by_the_number_of_adapters(scheduler: Scheduler) -> No
     scheduler.running[:] = [sequence(6, ((0, 0.5),), 10, 9)]
     scheduler.plan()
     assert scheduler.cost.decode_s(1) > 0
+
+
+def test_prompts_that_nobody_waits_for_may_be_joined_for_a_share_of_their_time() -> None:
+    scheduler = Scheduler(n_slots=3, n_batch=512)
+    scheduler.cost.observe(0, 100, 0.1)
+    scheduler.running += [sequence(1, (), 300), sequence(2, (), 100)]
+    assert scheduler.young_s(scheduler.plan()) == pytest.approx(0.04, rel=0.1)
+
+
+@pytest.mark.parametrize(
+    ("running", "why"),
+    [
+        ([sequence(1, (), 10, 9), sequence(2, (), 300)], "a stream waits"),
+        ([sequence(1, (), 300), sequence(2, (), 300)], "the step is full"),
+        ([sequence(n, (), 20) for n in (1, 2, 3)], "no slot is left"),
+    ],
+)
+def test_prompts_are_not_begun_anew(running: list[Sequence], why: str) -> None:
+    scheduler = Scheduler(n_slots=3, n_batch=512)
+    scheduler.cost.observe(0, 100, 0.1)
+    scheduler.running += running
+    assert scheduler.young_s(scheduler.plan()) == 0.0, why

@@ -91,14 +91,16 @@ class ServeProcess:
         for raw in self.process.stderr:
             line = raw.decode("utf-8", "replace").rstrip()
             self.log.append(line)
-            if found := re.search(r"Serving .* at (https?://[^/]+)/v1", line):
+            if found := re.search(r"API +(https?://[^/ ]+)/v1", line):
                 self.url = found[1]
                 self._address.set()
         self._address.set()
 
     def __enter__(self) -> Self:
         self._address.wait(START_S)
-        assert self.url, "\n".join(self.log)
+        if not self.url:
+            self.process.kill()
+            raise AssertionError("the server did not start: " + "\n".join(self.log))
         return self
 
     def __exit__(self, *exc: object) -> None:
