@@ -81,7 +81,8 @@ def test_nothing_but_nonsense_fails_every_check_that_does_not_skip() -> None:
         results = examine(url, all_checks(), prepare=False, model="any", key=KEY, patience=HASTY)
     passed = {name for name, result in results.items() if result.outcome == "passed"}
     # What these say is true of nonsense too.
-    assert passed <= {"endpoints.health", "endpoints.embeddings", "endpoints.responses", "endpoints.messages", "errors.overload",
+    assert passed <= {"endpoints.health", "endpoints.embeddings", "endpoints.responses", "endpoints.messages",
+                      "errors.overload",
                       "safety.own_names_are_accepted", "safety.foreign_pages_may_not_read",
                       "safety.foreign_pages_may_not_ask", "safety.key_is_not_repeated"}  # fmt: skip
 
