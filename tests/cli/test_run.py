@@ -28,7 +28,7 @@ def test_answer_with_a_line_feed_gets_no_second_one(cli: Cli) -> None:
 
 
 def test_flags_reach_the_load_and_the_request(cli: Cli) -> None:
-    flags = "--n-ctx 512 --threads 2 --gpu-layers all --kv-type q8_0,f16 --seed 0 --temperature 0 --top-p 0.5"
+    flags = "--n-ctx 512 --threads 2 --gpu-layers all --kv-type q8_0,f16 --kv-store 1GB --seed 0 --temperature 0 --top-p 0.5"
     more = "--top-k 7 --min-p 0.1 --max-tokens 3 --stop END --stop FIN --system Brief."
     cli.says("one two")
     result = cli("run", *flags.split(), *more.split(), "m.gguf", "Hi")
@@ -41,6 +41,7 @@ def test_flags_reach_the_load_and_the_request(cli: Cli) -> None:
             "n_threads": 2,
             "kv_type": "q8_0",
             "kv_type_v": "f16",
+            "kv_store_bytes": 1 << 30,
             "n_slots": 1,
             "adapters": [],
             "in_process": True,
