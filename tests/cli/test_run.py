@@ -95,9 +95,9 @@ def test_raw_prompt_has_no_template(cli: Cli) -> None:
     assert cli("run", "--raw", "--system", "x", "Once").code == 6
 
 
-def test_piped_text_follows_the_prompt_after_a_blank_line(cli: Cli) -> None:
+def test_piped_text_goes_before_the_prompt_with_a_blank_line_between(cli: Cli) -> None:
     cli("run", "--raw", "Explain this.", stdin="a change\n")
-    assert cli.backend.calls[0].prompt_text == "Explain this.\n\na change"
+    assert cli.backend.calls[0].prompt_text == "a change\n\nExplain this."
 
 
 def test_piped_text_that_is_not_utf8_is_refused(cli: Cli) -> None:
@@ -110,11 +110,11 @@ def test_piped_text_that_is_not_utf8_is_refused(cli: Cli) -> None:
     ("arguments", "piped", "expected"),
     [
         (["Why?"], None, (None, "Why?")),
-        (["Why?"], "text", (None, "Why?\n\ntext")),
+        (["Why?"], "text", (None, "text\n\nWhy?")),
         (["smollm2"], "text", ("smollm2", "text")),
         (["some/model.GGUF"], "text", ("some/model.GGUF", "text")),
         (["smollm2", "Why?"], None, ("smollm2", "Why?")),
-        (["smollm2", "Why?"], "text", ("smollm2", "Why?\n\ntext")),
+        (["smollm2", "Why?"], "text", ("smollm2", "text\n\nWhy?")),
         ([], "text", (None, "text")),
     ],
 )
