@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from localllm.engine.request import GenerationRequest
+from localllm.engine.request import CONTEXT_POLICIES, GenerationRequest
 from localllm.errors import ContextLengthExceeded, RequestError
 from localllm.llama import ShiftFacts
 
@@ -122,9 +122,10 @@ class Policies:
         """
         if request.context_policy == "error":
             return None
-        if request.context_policy not in ("shift", "sinks"):
+        if request.context_policy not in CONTEXT_POLICIES:
             raise RequestError(
-                f"context_policy is {request.context_policy!r}.", hint="It must be error, shift or sinks."
+                f"context_policy is {request.context_policy!r}.",
+                hint=f"It must be one of {', '.join(CONTEXT_POLICIES)}.",
             )
         if self._reason is not None:
             raise RequestError(

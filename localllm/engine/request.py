@@ -9,6 +9,7 @@ import msgspec
 ContextPolicy = Literal["error", "shift", "sinks"]
 """What happens when a sequence fills its context: it ends ("length"); or it keeps its head, or its first tokens, and
 forgets the oldest of the rest."""
+CONTEXT_POLICIES: tuple[ContextPolicy, ...] = ("error", "shift", "sinks")
 
 
 class SamplingParams(msgspec.Struct, frozen=True, kw_only=True):

@@ -76,7 +76,7 @@ def test_json_is_one_object_of_this_shape(cli: Cli) -> None:
     assert json.loads(result.out) == {
         "text": "Grüße",
         "finish_reason": "stop",
-        "usage": {"prompt_tokens": 19, "completion_tokens": 7, "cached_tokens": 0},
+        "usage": {"prompt_tokens": 19, "completion_tokens": 7, "cached_tokens": 0, "evicted_tokens": 0},
         "timings": {"load_s": 0.25, "ttft_s": 0.08, "prefill_tok_s": 400.0, "decode_tok_s": 152.0},
     }
 
