@@ -13,7 +13,8 @@ from localllm.engine import Engine
 from localllm.engine.cells import CellPool
 from localllm.engine.context_policy import Window
 from localllm.errors import ContextLengthExceeded, RequestError
-from localllm.llama import Batch, Context, ContextParams, Model
+from localllm.llama import Batch, Context, ContextParams, KVMemory, Model
+from localllm.llama.context import DECODE_ABORTED, DECODE_OK
 from tests.engine.driving import EngineFactory, Outcome, generate, prompt_of, sliding_reference, submit
 from tests.tiny_model import write_tiny_model
 
@@ -182,9 +183,23 @@ def test_sliding_one_leaves_those_that_share_its_prefix_where_they_are(
 def test_slid_sequence_leaves_only_its_head_to_others(engine: Engine, tiny_wide: Model) -> None:
     prompt = prompt_of(40, 120)
     generate(engine, prompt, max_tokens=200, ignore_eos=True, context_policy="shift", n_keep=50)
+    assert engine.stats().n_cells_used == engine.stats().n_cells_idle == 50
     again = generate(engine, prompt, max_tokens=20, ignore_eos=True)
     assert again.finish.usage.cached_tokens == 50
     assert again.tokens == sliding_reference(tiny_wide, prompt, 20, SINKS)
+
+
+def test_running_slid_sequence_is_no_prefix_for_others(make_steady: EngineFactory, short: Model) -> None:
+    engine = make_steady(model=short, n_ctx=4 * N_CTX)
+    prompt = prompt_of(45, 200)
+    request_id, first = submit(engine, prompt, **SLIDING)
+    first.wait_for_token(100)
+    second = generate(engine, prompt, max_tokens=20, ignore_eos=True)
+    assert second.finish.usage.cached_tokens == 0
+    assert second.tokens == sliding_reference(short, prompt, 20, SINKS)
+    engine.cancel(request_id)
+    assert first.wait().finish.usage.evicted_tokens > 0
+    engine.close()
 
 
 def test_long_prompt_streams_through_beside_a_stream(make_steady: EngineFactory, tiny_wide: Model) -> None:
@@ -220,3 +235,43 @@ def test_cancel_in_the_middle_of_a_sliding_prompt(engine: Engine, tiny_wide: Mod
 def test_policies_that_make_no_sense_are_refused(engine: Engine, fields: dict[str, object], message: str) -> None:
     with pytest.raises(RequestError, match=message):
         submit(engine, prompt_of(70, 300), **fields)
+
+
+@pytest.mark.parametrize("kv_type", ["f32", "q8_0", "q5_1", "q4_0", "iq4_nl"])
+def test_every_kv_type_slides_as_in_a_bare_loop(make_engine: EngineFactory, tiny_wide: Model, kv_type: str) -> None:
+    engine = make_engine(model=tiny_wide, n_ctx=N_CTX, kv_type=kv_type)
+    prompt = prompt_of(80, 200)
+    outcome = generate(engine, prompt, max_tokens=150, **SLIDING)
+    assert outcome.tokens == sliding_reference(tiny_wide, prompt, 150, SINKS, kv_type)
+
+
+def test_nothing_interrupts_the_decode_that_rotates_the_keys(
+    engine: Engine, tiny_wide: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A prompt that is aborted at every second decode, had it its way; llama.cpp would rotate some layers twice."""
+    prompt = prompt_of(90, 1500)
+    codes: dict[bool, list[int]] = {True: [], False: []}
+    has_shifted = False
+    decode, shift = Context.decode, KVMemory.shift
+
+    def noting_shift(memory: KVMemory, *where: int) -> None:
+        nonlocal has_shifted
+        has_shifted = True
+        shift(memory, *where)
+
+    def aborted_decode(context: Context, batch: Batch) -> int:
+        nonlocal has_shifted
+        was_shifted, has_shifted = has_shifted, False
+        if was_shifted or len(codes[False]) % 2:
+            engine._runner.abort(1)
+        code = decode(context, batch)
+        codes[was_shifted].append(code)
+        return code
+
+    with monkeypatch.context() as patch:
+        patch.setattr(KVMemory, "shift", noting_shift)
+        patch.setattr(Context, "decode", aborted_decode)
+        outcome = generate(engine, prompt, max_tokens=1, **SLIDING)
+    assert DECODE_ABORTED in codes[False]
+    assert len(codes[True]) > 10 and set(codes[True]) == {DECODE_OK}
+    assert outcome.tokens == sliding_reference(tiny_wide, prompt, 1, SINKS)
