@@ -187,6 +187,13 @@ class Settings:
         _integer(1, 2**31 - 1, none_is="none"),
         "Tokens to generate at most; none: until the model ends its answer.",
     )
+    context_policy: Literal["error", "shift", "sinks"] = _setting(
+        "error",
+        _choice("error", "shift", "sinks"),
+        "When the context is full: error ends the answer; shift keeps the system prompt and forgets the oldest of the"
+        " rest; sinks keeps the first tokens (StreamingLLM).",
+    )
+    n_sink: int = _setting(4, _integer(0, 2**31 - 1), "Tokens at the beginning that --context-policy sinks keeps.")
     system: str | None = _setting(None, _text, "The system prompt.")
     log_level: str = _setting("warning", _choice(*LOG_LEVELS), f"How much to log: {', '.join(LOG_LEVELS)}.")
 

@@ -55,6 +55,7 @@ class Script:
     error: ErrorInfo | None = None
     endless: bool = False
     n_progress: int = 1
+    n_evicted: int = 0
 
     @property
     def data(self) -> bytes:
@@ -200,7 +201,12 @@ class ScriptedBackend:
         reason, cause = self._speak(request_id, call, script, sink, said)
         if script.error is not None and reason != "cancelled":
             reason, cause = "error", ""
-        usage = Usage(prompt_tokens=len(prompt), completion_tokens=len(said), cached_tokens=n_cached)
+        usage = Usage(
+            prompt_tokens=len(prompt),
+            completion_tokens=len(said),
+            cached_tokens=n_cached,
+            evicted_tokens=script.n_evicted,
+        )
         timings = Timings(
             queue_s=0.0, ttft_s=0.08, prefill_s=0.08, decode_s=0.5, prefill_tok_s=400.0, decode_tok_s=152.0
         )

@@ -25,6 +25,8 @@ _METAVARS = {
     "top_k": "N",
     "min_p": "P",
     "max_tokens": "N",
+    "context_policy": "error|shift|sinks",
+    "n_sink": "N",
     "system": "TEXT",
 }
 
@@ -35,6 +37,7 @@ Verb = TypeVar("Verb", bound=Callable[..., None])
 
 
 _LOADING = ("n_ctx", "threads", "gpu_layers", "kv_type", "kv_store")
+_POLICY = ("context_policy", "n_sink")
 
 
 def adapter_options(command: Verb) -> Verb:
@@ -54,10 +57,12 @@ def adapter_options(command: Verb) -> Verb:
 
 def load_options(command: Verb) -> Verb:
     """Add the flags of loading alone; they arrive as text in keyword arguments named like the settings."""
-    for name in reversed(_LOADING):
-        option = click.option(f"--{name.replace('_', '-')}", name, metavar=_METAVARS[name], help=Settings.help(name))
-        command = option(command)
-    return command
+    return _with_settings(command, _LOADING)
+
+
+def policy_options(command: Verb) -> Verb:
+    """Add the flags of the context policy alone, in the same way."""
+    return _with_settings(command, _POLICY)
 
 
 def shared_options(command: Verb) -> Verb:
@@ -69,9 +74,12 @@ def shared_options(command: Verb) -> Verb:
         type=_FILE,
         help="Answer in JSON that follows the schema in this file.",
     )
-    command = adapter_options(schema(command))
-    for name, metavar in reversed(_METAVARS.items()):
-        option = click.option(f"--{name.replace('_', '-')}", name, metavar=metavar, help=Settings.help(name))
+    return _with_settings(adapter_options(schema(command)), tuple(_METAVARS))
+
+
+def _with_settings(command: Verb, names: Sequence[str]) -> Verb:
+    for name in reversed(names):
+        option = click.option(f"--{name.replace('_', '-')}", name, metavar=_METAVARS[name], help=Settings.help(name))
         command = option(command)
     return command
 
@@ -95,6 +103,8 @@ def generation_options(settings: Settings, schema_file: Path | None, **more: Any
         "min_p": settings.min_p,
         "seed": settings.seed,
         "max_tokens": settings.max_tokens,
+        "context_policy": settings.context_policy,
+        "n_sink": settings.n_sink,
         **more,  # type: ignore[typeddict-item]
     }
     if schema_file is not None:

@@ -116,6 +116,7 @@ def answer_json(done: Done, load_s: float) -> dict[str, Any]:
             "prompt_tokens": usage.prompt_tokens,
             "completion_tokens": usage.completion_tokens,
             "cached_tokens": usage.cached_tokens,
+            "evicted_tokens": usage.evicted_tokens,
         },
         "timings": {
             "load_s": load_s,

@@ -5,19 +5,20 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from localllm.cli.announce import announce, open_browser
-from localllm.cli.options import adapter_options, adapter_specs, load_options
+from localllm.cli.options import adapter_options, adapter_specs, load_options, policy_options
 from localllm.config import API_KEY_VARIABLE, Settings, load_settings, parse_size
 from localllm.errors import RequestError
 from localllm.hardware.types import LoadOptions
 
 if TYPE_CHECKING:
-    from localllm.llm import LLM
+    from localllm.llm import LLM, GenerateOptions
     from localllm.server.manager import ModelEntry
     from localllm.server.settings import ServerSettings
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 @click.option("--port", default=8080, show_default=True, type=click.IntRange(0, 65535), help="0 takes any free port.")
 @click.option("--slots", default=4, show_default=True, type=click.IntRange(1, 240), help="Answers at once, each model.")
 @load_options
+@policy_options
 @adapter_options
 @click.option("--alias", "aliases", multiple=True, metavar="ALIAS=NAME", help="One more name for a model.")
 @click.option("--pin", "pinned", multiple=True, metavar="NAME", help="Never unload this model.")
@@ -111,7 +113,8 @@ def command(
     entries = parse_entries(refs, options, pinned=pinned, aliases=aliases)
     limit = _bytes(max_memory, "--max-memory") if max_memory else None
     as_json = log_format == "json"
-    _serve(server, entries, limit, idle_timeout, preload=preload, open_page=open_page, as_json=as_json)
+    defaults: GenerateOptions = {"context_policy": settings.context_policy, "n_sink": settings.n_sink}
+    _serve(server, entries, defaults, limit, idle_timeout, preload=preload, open_page=open_page, as_json=as_json)
 
 
 def _bytes(text: str, flag: str) -> int:
@@ -124,6 +127,7 @@ def _bytes(text: str, flag: str) -> int:
 def _serve(
     settings: ServerSettings,
     entries: list[ModelEntry],
+    defaults: GenerateOptions,
     max_bytes: int | None,
     idle_s: float | None,
     *,
@@ -135,7 +139,8 @@ def _serve(
     from localllm.server.manager import ModelManager
     from localllm.server.serving import bound_socket, check_tls, make_server
 
-    manager = ModelManager(entries, _open_model, max_bytes=max_bytes, idle_s=idle_s, preload=preload)
+    open_model = partial(_open_model, defaults)
+    manager = ModelManager(entries, open_model, max_bytes=max_bytes, idle_s=idle_s, preload=preload)
     check_tls(settings)
     sock = bound_socket(settings)
     settings = replace(settings, port=sock.getsockname()[1])
@@ -149,11 +154,11 @@ def _serve(
     server.run(sockets=[sock])
 
 
-def _open_model(entry: ModelEntry, on_progress: Callable[[float], None]) -> LLM:
+def _open_model(defaults: GenerateOptions, entry: ModelEntry, on_progress: Callable[[float], None]) -> LLM:
     from localllm.llm.model import LLM
     from localllm.runtime import open_backend
 
-    return LLM(open_backend(entry.path, entry.options, in_process=False, on_progress=on_progress))
+    return LLM(open_backend(entry.path, entry.options, in_process=False, on_progress=on_progress), defaults)
 
 
 def _load_options(settings: Settings, n_slots: int) -> LoadOptions:

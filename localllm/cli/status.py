@@ -59,17 +59,22 @@ def speed_summary(done: Done) -> str:
     return (
         f"{_tokens(usage.completion_tokens)} · {timings.decode_tok_s:.{_digits(timings.decode_tok_s)}f} tok/s"
         f" · first token {timings.ttft_s:.2f} s · prompt {_tokens(usage.prompt_tokens)} ({usage.cached_tokens} reused)"
+        f"{_evicted(usage.evicted_tokens)}"
     )
 
 
 def chat_summary(done: Done, n_ctx: int) -> str:
     """Return one line: `152 tok/s · first token 0.08 s · context 310/4096 · 280 reused`."""
     usage, timings = done.usage, done.timings
-    n_used = usage.prompt_tokens + usage.completion_tokens
+    n_used = usage.prompt_tokens + usage.completion_tokens - usage.evicted_tokens
     return (
         f"{timings.decode_tok_s:.{_digits(timings.decode_tok_s)}f} tok/s · first token {timings.ttft_s:.2f} s"
-        f" · context {n_used}/{n_ctx} · {usage.cached_tokens} reused"
+        f" · context {n_used}/{n_ctx} · {usage.cached_tokens} reused{_evicted(usage.evicted_tokens)}"
     )
+
+
+def _evicted(count: int) -> str:
+    return f" · {_tokens(count)} forgotten" if count else ""
 
 
 def _tokens(count: int) -> str:

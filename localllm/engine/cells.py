@@ -18,6 +18,7 @@ class CellMemory(Protocol):
 
     def remove(self, seq_id: int, p0: int = 0, p1: int = -1) -> bool: ...
     def copy(self, src: int, dst: int, p0: int = 0, p1: int = -1) -> None: ...
+    def shift(self, seq_id: int, p0: int, p1: int, delta: int) -> None: ...
 
 
 class CellStore(Protocol):
@@ -36,6 +37,10 @@ class _Span:
         self.n = n
         self.n_live = n_live
         self.n_idle = n_idle
+
+    @property
+    def is_shared(self) -> bool:
+        return self.n_live + self.n_idle > 1
 
 
 class CellPool:
@@ -98,6 +103,53 @@ class CellPool:
         for span in self._spans[seq_id][len(kept) :]:
             self._drop(span, seq_id)
         self._spans[seq_id] = kept
+        return True
+
+    def slide_cost(self, seq_id: int, n_head: int, n: int) -> int:
+        """Return how many free cells `slide` takes; below 0 where it gives some back."""
+        head, gone, moved = self._cut_at(seq_id, n_head, n)
+        own = sum(span.n for span in (*head, *gone, *moved) if not span.is_shared)
+        if any(span.is_shared for span in moved):
+            return sum(span.n for span in (*head, *moved)) - own
+        return -sum(span.n for span in gone if not span.is_shared)
+
+    def slide(self, seq_id: int, n_head: int, n: int) -> bool:
+        """Forget a live sequence's `n` cells after its first `n_head`; those behind them move up by `n` positions.
+
+        Cells that others hold too are copied first: a cell has one position, whoever holds it. `slide_cost` cells
+        must be free. The keys are rotated by the next decode; until then the sequence must not be saved.
+
+        Returns:
+            False if llama.cpp could not copy the cells; the sequence holds none then.
+        """
+        head, gone, moved = self._cut_at(seq_id, n_head, n)
+        self._memory.remove(seq_id, n_head, n_head + n)
+        for span in gone:
+            self._drop(span, seq_id)
+        self._spans[seq_id] = [*head, *moved]
+        if any(span.is_shared for span in moved) and not self._unshare(seq_id):
+            return False
+        self._memory.shift(seq_id, n_head + n, -1, -n)
+        return True
+
+    def _cut_at(self, seq_id: int, n_head: int, n: int) -> tuple[list[_Span], list[_Span], list[_Span]]:
+        """Return the spans of the first `n_head` cells, of the `n` after them, and of the rest."""
+        n_before = len(self._split(seq_id, n_head))
+        n_until = len(self._split(seq_id, n_head + n))
+        spans = self._spans[seq_id]
+        return spans[:n_before], spans[n_before:n_until], spans[n_until:]
+
+    def _unshare(self, seq_id: int) -> bool:
+        """Move a live sequence to cells of its own; False, and it has none, if llama.cpp would not."""
+        data, n = self.save(seq_id), self.length(seq_id)
+        self._memory.remove(seq_id, -1, -1)
+        for span in self._spans[seq_id]:
+            self._drop(span, seq_id)
+        self._spans[seq_id] = []
+        if not self._store.restore_sequence(seq_id, data):
+            self._memory.remove(seq_id, -1, -1)
+            return False
+        self.grow(seq_id, n)
         return True
 
     def release(self, seq_id: int) -> None:

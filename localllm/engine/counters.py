@@ -78,6 +78,7 @@ class Counters:
             n_tokens_decoded=totals.n_tokens_decoded,
             n_tokens_prefilled=totals.n_tokens_prefilled,
             n_tokens_cached=totals.n_tokens_cached,
+            n_tokens_evicted=self.room.n_tokens_evicted,
             decode_s=totals.decode_s,
             busy_s=totals.busy_s,
         )

@@ -20,6 +20,7 @@ from localllm.engine import long_prompts
 from localllm.engine.adapters import Adapters
 from localllm.engine.cells import CellPool
 from localllm.engine.choose import choose_token
+from localllm.engine.context_policy import Policies, why_not
 from localllm.engine.counters import Counters, Totals
 from localllm.engine.events import ErrorInfo, Event, FinishEvent, FinishReason, PrefillProgress, StopCause
 from localllm.engine.intake import Intake
@@ -36,7 +37,7 @@ from localllm.engine.stats import EngineStats
 from localllm.engine.visits import Visitor
 from localllm.errors import EngineClosed, LocalLLMError
 from localllm.hardware.types import LoadPlan, n_sequence_ids
-from localllm.llama import AbortFlag, Context, ContextParams, LoraAdapter, Model
+from localllm.llama import AbortFlag, Context, ContextParams, LoraAdapter, Model, shift_facts
 
 log = logging.getLogger("localllm.engine")
 
@@ -112,7 +113,9 @@ class Engine:
         self._scheduler = Scheduler(plan.n_slots, self._context.n_batch)
         self._room = Room(self._pool, self._cache, self._scheduler, can_share=model.can_roll_back)
         loaded = Adapters(tuple(adapters))
-        self._intake = Intake(self._vocab, self.n_ctx, loaded)
+        facts = shift_facts(model, self._context, plan.kv_type_k)
+        policies = Policies(why_not(facts), facts.architecture, self.n_ctx, self._vocab.bos)
+        self._intake = Intake(self._vocab, self.n_ctx, loaded, policies)
         self._commands: queue.SimpleQueue[Command] = queue.SimpleQueue()
         self._runner = Runner(
             self._context, self._pool, loaded, abort, has_newcomers=lambda: not self._commands.empty()
@@ -158,7 +161,7 @@ class Engine:
 
         Raises:
             ContextLengthExceeded: the prompt leaves no room for an answer.
-            RequestError: a value that is not allowed.
+            RequestError: a value that is not allowed, or a context policy that this model cannot follow.
             EngineClosed: the engine was closed, or failed.
         """
         number = next(self._ids) if request_id is None else request_id
@@ -265,7 +268,7 @@ class Engine:
         return not self._closed.is_set()
 
     def _step(self) -> None:
-        """Admit, make room, decode, choose, report."""
+        """Admit, make room, slide, decode, choose, report."""
         started = time.perf_counter()
         if self._totals.clear_cache_requested:
             self._totals.clear_cache_requested = False
@@ -282,7 +285,8 @@ class Engine:
             self._totals.n_tokens_prefilled += n_computed
             return
         try:
-            outputs = self._runner.run(plan, self._young_s(plan))
+            has_slid = self._room.slide(plan)
+            outputs = self._runner.run(plan, self._young_s(plan), may_abort=not has_slid)
         except LocalLLMError as error:
             self._fail(plan.sequences, error)
             return
@@ -294,7 +298,7 @@ class Engine:
         for sequence, index in outputs:
             self._advance(sequence, index)
         busy_s = time.perf_counter() - started
-        if self._scheduler.aside is None and not self._runner.has_switched:
+        if self._scheduler.aside is None and not (self._runner.has_switched or has_slid):
             self._scheduler.cost.observe(len(plan.streams), plan.n_chunk, busy_s)
         self._totals.count_step(plan, self._runner, self._pool.n_used, busy_s)
 
@@ -364,7 +368,7 @@ class Engine:
             self._finish(sequence, "stop", cause="grammar")
         elif request.max_tokens is not None and sequence.n_generated >= request.max_tokens:
             self._finish(sequence, "length", cause="max_tokens")
-        elif len(sequence.tokens) >= self.n_ctx:
+        elif sequence.window is None and len(sequence.tokens) >= self.n_ctx:
             self._finish(sequence, "length", cause="context_full")
 
     def _finish(

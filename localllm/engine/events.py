@@ -27,6 +27,8 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True):
     completion_tokens: int
     cached_tokens: int
     """Prompt tokens that were not computed again."""
+    evicted_tokens: int = 0
+    """Tokens, of prompt and answer, that left the context while it slid."""
 
 
 class Timings(msgspec.Struct, frozen=True, kw_only=True):

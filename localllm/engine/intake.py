@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 
 from localllm.engine.adapters import Adapters
+from localllm.engine.context_policy import Policies
 from localllm.engine.events import Event
 from localllm.engine.matchers import StopCondition, TokenConstraint
 from localllm.engine.request import GenerationRequest
@@ -20,8 +21,9 @@ MAX_LOGPROBS = 20
 class Intake:
     """Makes sequences for a model of this vocabulary and a context of `n_ctx` tokens a sequence."""
 
-    def __init__(self, vocab: Vocab, n_ctx: int, adapters: Adapters) -> None:
+    def __init__(self, vocab: Vocab, n_ctx: int, adapters: Adapters, policies: Policies) -> None:
         self._vocab = vocab
+        self._policies = policies
         self._adapters = adapters
         self._n_ctx = n_ctx
 
@@ -40,24 +42,29 @@ class Intake:
             RequestError: a value that is not allowed.
         """
         self._check_prompt(request.prompt)
+        window = self._policies.window(request)
+        if window is None:
+            self._check_length(request.prompt)
         _check_limits(request)
         check_sampling(request.sampling, self._vocab.n_tokens)
         adapters = self._adapters.resolve(request.lora)
         chain = self._build_chain(request)
-        return Sequence(request_id, request, sink, chain, constraint, stop, time.perf_counter(), adapters)
+        return Sequence(request_id, request, sink, chain, constraint, stop, time.perf_counter(), adapters, window)
 
     def _check_prompt(self, prompt: tuple[int, ...]) -> None:
-        n = len(prompt)
-        if n == 0:
+        if not prompt:
             raise RequestError("The prompt has no tokens.", hint="Give at least one.")
-        if n >= self._n_ctx:
-            raise ContextLengthExceeded(
-                f"The prompt has {n} tokens; the context holds {self._n_ctx}, one of them for the answer.",
-                hint="Shorten the prompt or load the model with a larger --n-ctx.",
-            )
         if min(prompt) < 0 or max(prompt) >= self._vocab.n_tokens:
             raise RequestError(
                 f"A token id lies outside 0 to {self._vocab.n_tokens - 1}.", hint="Use this model's tokenizer."
+            )
+
+    def _check_length(self, prompt: tuple[int, ...]) -> None:
+        if len(prompt) >= self._n_ctx:
+            raise ContextLengthExceeded(
+                f"The prompt has {len(prompt)} tokens; the context holds {self._n_ctx}, one of them for the answer.",
+                hint="Shorten the prompt, load the model with a larger --n-ctx, or let the context slide with"
+                " --context-policy sinks.",
             )
 
     def _build_chain(self, request: GenerationRequest) -> SamplerChain | None:

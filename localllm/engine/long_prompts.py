@@ -86,7 +86,7 @@ class LongPrompts:
         if not (self._is_possible and plan.chunks and scheduler.n_streams) or scheduler.aside is not None:
             return False
         sequence, n = plan.chunks[0]
-        if sequence.n_pending < aside.MIN_TOKENS or n >= aside.TILE_TOKENS:
+        if sequence.n_pending < aside.MIN_TOKENS or n >= aside.TILE_TOKENS or not sequence.shows_prompt:
             return False
         estimate = self._plan.estimate
         needs_bytes = estimate.kv_bytes * len(sequence.tokens) // self._pool.n_cells + estimate.compute_bytes

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import msgspec
+
+ContextPolicy = Literal["error", "shift", "sinks"]
+"""What happens when a sequence fills its context: it ends ("length"); or it keeps its head, or its first tokens, and
+forgets the oldest of the rest."""
+CONTEXT_POLICIES: tuple[ContextPolicy, ...] = ("error", "shift", "sinks")
 
 
 class SamplingParams(msgspec.Struct, frozen=True, kw_only=True):
@@ -59,5 +66,10 @@ class GenerationRequest(msgspec.Struct, frozen=True, kw_only=True):
     """Reuse, and leave behind, cells of a shared prefix."""
     lora: tuple[tuple[int, float], ...] | None = None
     """Id and scale of the LoRA adapters to apply, and no others; None: those, and as, the model was loaded with."""
+    context_policy: ContextPolicy = "error"
+    n_sink: int = 4
+    """Tokens at the beginning that "sinks" keeps."""
+    n_keep: int | None = None
+    """Tokens at the beginning that "shift" keeps; below 0 is the whole prompt, None is BOS alone."""
     visible_tokens: tuple[int, ...] = ()
     """Control tokens whose text is in the piece of their event; the pieces of others are empty."""

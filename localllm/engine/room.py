@@ -11,6 +11,7 @@ from localllm.engine.cells import CellPool
 from localllm.engine.prefix_cache import NO_MATCH, Match, PrefixCache
 from localllm.engine.scheduler import Scheduler, StepPlan
 from localllm.engine.sequence import Sequence
+from localllm.errors import DecodeFailed
 
 MAX_IDLE_CELLS = 256
 """While streams run, more idle cells than this move to RAM: they slow every decode (design.md, Facts)."""
@@ -31,6 +32,7 @@ class Room:
         self._scheduler = scheduler
         self._can_share = can_share
         self.n_preemptions = 0
+        self.n_tokens_evicted = 0
 
     def admit(self) -> int:
         """Start those waiting for whom there is a slot and room; return how many prompt tokens were reused."""
@@ -51,13 +53,45 @@ class Room:
             self._cache.evict_one()
         while True:
             plan = self._scheduler.plan()
-            if plan.n_tokens <= self._pool.n_free or self._free_cells(plan.n_tokens):
+            if self._free_cells(self._n_needed(plan)):
                 return plan
-            room = self._pool.n_free - len(plan.streams)
-            if room > 0:
-                return StepPlan(plan.adapters, plan.streams, _shorten(plan.chunks, room))
+            room = self._pool.n_free - (self._n_needed(plan) - plan.n_chunk)
+            short = StepPlan(plan.adapters, plan.streams, _shorten(plan.chunks, room))
+            if (room > 0 or not plan.chunks) and self._n_needed(short) <= self._pool.n_free:
+                return short
             if not self.preempt():
                 return None
+
+    def slide(self, plan: StepPlan) -> bool:
+        """Let the sequences of a plan whose contexts are full forget their oldest tokens; return whether any did.
+
+        The plan must be run next: until then llama.cpp has not moved the keys.
+
+        Raises:
+            DecodeFailed: llama.cpp could not copy cells that others share.
+        """
+        slides = sorted(self._slides(plan), key=lambda slide: slide[2])
+        for sequence, n, _ in slides:
+            assert sequence.window is not None
+            self._cache.withdraw(sequence.seq_id)
+            if not self._pool.slide(sequence.seq_id, sequence.window.n_head, n):
+                raise DecodeFailed("llama.cpp failed to copy the cells of a full context.", hint="Try it again.")
+            sequence.n_evicted += n
+            self.n_tokens_evicted += n
+        return bool(slides)
+
+    def _n_needed(self, plan: StepPlan) -> int:
+        """Return how many free cells a plan takes; slides come first, and may give some back."""
+        return plan.n_tokens + sum(cost for _, _, cost in self._slides(plan))
+
+    def _slides(self, plan: StepPlan) -> list[tuple[Sequence, int, int]]:
+        """Return the sequences that must slide first, how many tokens each forgets, and the free cells it takes."""
+        slides = []
+        for sequence, n_new in plan:
+            n = sequence.n_to_evict(n_new)
+            if n and sequence.window is not None:
+                slides.append((sequence, n, self._pool.slide_cost(sequence.seq_id, sequence.window.n_head, n)))
+        return slides
 
     def relieve(self) -> bool:
         """Make room after llama.cpp found none although cells were free; False if nobody can give way."""
@@ -65,13 +99,14 @@ class Room:
 
     def offer_prompt(self, sequence: Sequence) -> None:
         """Let others share a running sequence's prompt, all of which is in the cache."""
-        if sequence.request.cache_prompt and self._can_share:
+        if sequence.request.cache_prompt and self._can_share and sequence.shows_prompt:
             self._cache.offer_live(sequence.seq_id, sequence.adapters, sequence.prompt)
 
     def leave(self, sequence: Sequence, *, keep: bool) -> None:
         """Take a running sequence's cells: keep them for the next that starts alike, or free them."""
         if keep and sequence.request.cache_prompt and self._can_share:
-            self._cache.keep(sequence.seq_id, sequence.adapters, sequence.cached_tokens)
+            self._pool.shrink(sequence.seq_id, sequence.n_prefix)
+            self._cache.keep(sequence.seq_id, sequence.adapters, sequence.prefix_tokens)
         else:
             self._cache.withdraw(sequence.seq_id)
             self._pool.release(sequence.seq_id)
@@ -117,8 +152,8 @@ class Room:
             return True
         n_free = self._pool.n_free + self._pool.n_idle - self._scheduler.n_cells_promised
         if candidate.saved is not None:
-            return n_free >= candidate.n_past + RESUME_ROOM
-        return n_free >= len(candidate.tokens) + 1
+            return n_free >= candidate.n_cells + RESUME_ROOM
+        return n_free >= min(candidate.n_cells_to_come + 1, self._pool.n_cells)
 
     def _start(self, candidate: Sequence, match: Match) -> int:
         if self._pool.n_ids_free == 0:
@@ -137,11 +172,11 @@ class Room:
 
     def _resume(self, candidate: Sequence) -> None:
         assert candidate.saved is not None
-        self._free_cells(candidate.n_past)
-        seq_id = self._pool.restore(candidate.saved, candidate.n_past)
+        self._free_cells(candidate.n_cells)
+        seq_id = self._pool.restore(candidate.saved, candidate.n_cells)
         candidate.saved = None
         if seq_id is None:
-            seq_id, candidate.n_past = self._pool.allocate(), 0
+            seq_id, candidate.n_past, candidate.n_evicted = self._pool.allocate(), 0, 0
         candidate.seq_id = seq_id
         if candidate.n_past >= candidate.n_prompt:
             self.offer_prompt(candidate)

@@ -51,12 +51,14 @@ class Runner:
         self.was_aborted = False
         """Whether the last run ended because it was asked to."""
 
-    def run(self, plan: StepPlan, young_s: float = 0.0) -> list[tuple[Sequence, int]] | None:
+    def run(self, plan: StepPlan, young_s: float = 0.0, *, may_abort: bool = True) -> list[tuple[Sequence, int]] | None:
         """Evaluate a plan and advance its sequences.
 
         Args:
             plan: what to evaluate.
             young_s: how long a newcomer may end the run, to join it when it is begun anew.
+            may_abort: False where cells have been moved since the last run. llama.cpp rotates their keys first thing
+                in this one, layer by layer; interrupted, it would begin again with those that it has rotated.
 
         Returns:
             The sequences that have a token to choose, each with the index of its logits; None if llama.cpp found no
@@ -68,7 +70,7 @@ class Runner:
         outputs = self._fill(plan)
         self._switch(plan.adapters)
         started = time.perf_counter()
-        code = self._decode(plan, young_s)
+        code = self._decode(plan, young_s) if may_abort else self._context.decode(self._batch)
         self.decode_s = time.perf_counter() - started
         self.was_aborted = code == DECODE_ABORTED
         if code in (DECODE_NO_ROOM, DECODE_ABORTED):
@@ -76,9 +78,7 @@ class Runner:
             return None
         if code != DECODE_OK:
             raise DecodeFailed(f"llama.cpp failed to evaluate a batch (code {code}).", hint="Try the request again.")
-        for sequence in plan.streams:
-            sequence.n_past += 1
-        for sequence, n in plan.chunks:
+        for sequence, n in plan:
             sequence.n_past += n
         return outputs
 
@@ -109,14 +109,14 @@ class Runner:
             outputs.append(
                 (
                     sequence,
-                    batch.add(sequence.tokens[-1], sequence.n_past, sequence.seq_id, wants_logits=True),
+                    batch.add(sequence.tokens[-1], sequence.n_cells, sequence.seq_id, wants_logits=True),
                 )
             )
         for sequence, n in plan.chunks:
             pool.grow(sequence.seq_id, n)
             is_last = n == sequence.n_pending
             tokens = sequence.tokens[sequence.n_past : sequence.n_past + n]
-            index = batch.add_run(tokens, sequence.n_past, sequence.seq_id, last_wants_logits=is_last)
+            index = batch.add_run(tokens, sequence.n_cells, sequence.seq_id, last_wants_logits=is_last)
             if is_last:
                 outputs.append((sequence, index))
         return outputs
@@ -138,7 +138,5 @@ class Runner:
                 self._abort.clear()
 
     def _undo(self, plan: StepPlan) -> None:
-        for sequence in plan.streams:
-            self._pool.shrink(sequence.seq_id, sequence.n_past)
-        for sequence, _ in plan.chunks:
-            self._pool.shrink(sequence.seq_id, sequence.n_past)
+        for sequence, _ in plan:
+            self._pool.shrink(sequence.seq_id, sequence.n_cells)

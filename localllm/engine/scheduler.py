@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import bisect
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from localllm.engine.adapters import AdapterSet
@@ -24,6 +24,11 @@ class StepPlan:
     adapters: AdapterSet
     streams: list[Sequence]
     chunks: list[tuple[Sequence, int]]
+
+    def __iter__(self) -> Iterator[tuple[Sequence, int]]:
+        """Yield each sequence with the number of its tokens."""
+        yield from ((sequence, 1) for sequence in self.streams)
+        yield from self.chunks
 
     @property
     def n_chunk(self) -> int:
@@ -93,7 +98,7 @@ class Scheduler:
     @property
     def n_cells_promised(self) -> int:
         """Cells that the running sequences need before they can all go on."""
-        return sum(s.n_pending for s in self.running)
+        return sum(s.n_cells_to_come for s in self.running)
 
     def waits_for_prefix(self, candidate: Sequence, n_matched: int) -> bool:
         """Whether a running prefill will soon leave a longer shared prefix than the one there is now."""
@@ -102,7 +107,7 @@ class Scheduler:
         return any(
             n_common(candidate.prompt[:-1], s.prompt) >= n_matched + MIN_SHARED_WAIT
             for s in self.running
-            if s.n_past < s.n_prompt and s.request.cache_prompt and s.adapters == candidate.adapters
+            if s.n_past < s.n_prompt and s.request.cache_prompt and s.shows_prompt and s.adapters == candidate.adapters
         )
 
     def plan(self) -> StepPlan:
@@ -121,7 +126,7 @@ class Scheduler:
         """Return how long newcomers may interrupt a step to join it; together they then stream without a pause."""
         if plan.streams or self.aside is not None or len(self.running) == self.n_slots:
             return 0.0
-        is_full = plan.n_chunk < sum(s.n_pending for s in plan.sequences)
+        is_full = plan.n_chunk < sum(s.n_fitting for s in plan.sequences)
         return 0.0 if is_full else YOUNG_SHARE * self.cost.prefill_s(plan.n_chunk)
 
     def _ready(self) -> list[Sequence]:
@@ -136,7 +141,7 @@ class Scheduler:
     def _fill(prompts: Iterable[Sequence], room: int) -> list[tuple[Sequence, int]]:
         chunks = []
         for sequence in prompts:
-            n = min(room, sequence.n_pending)
+            n = min(room, sequence.n_fitting)
             if n <= 0:
                 break
             chunks.append((sequence, n))

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from localllm.engine.adapters import AdapterSet
+from localllm.engine.context_policy import Window
 from localllm.engine.events import Event, Timings, Usage
 from localllm.engine.matchers import StopCondition, TokenConstraint
 from localllm.engine.radix_tree import Tokens, as_tokens
@@ -30,8 +31,11 @@ class SequenceClock:
 class Sequence:
     """A request on its way: its tokens, how many of them are in the cache, and what chooses the next.
 
-    `tokens` is the prompt and everything generated. The first `n_past` have their cells; the rest is pending: a chunk
+    `tokens` is the prompt and everything generated. The first `n_past` have been computed; the rest is pending: a chunk
     of prompt, or the one token that the last step chose.
+
+    Each computed token has its cell, until the sequence slides: then `n_evicted` of them, those right behind its
+    window's head, have none, and the cells of those after them have moved up. So the next position is always `n_cells`.
     """
 
     __slots__ = (
@@ -41,6 +45,7 @@ class Sequence:
         "constraint",
         "generated_eog",
         "n_cached",
+        "n_evicted",
         "n_past",
         "n_preemptions",
         "n_prompt",
@@ -52,6 +57,7 @@ class Sequence:
         "sink",
         "stop",
         "tokens",
+        "window",
     )
 
     def __init__(
@@ -64,11 +70,13 @@ class Sequence:
         stop: StopCondition | None,
         now: float,
         adapters: AdapterSet = (),
+        window: Window | None = None,
     ) -> None:
         self.request_id = request_id
         self.request = request
         self.sink = sink
         self.adapters = adapters
+        self.window = window
         self.chain = chain
         self.constraint = constraint
         self.stop = stop
@@ -76,6 +84,7 @@ class Sequence:
         self.prompt: Tokens = as_tokens(request.prompt)
         self.n_prompt = len(request.prompt)
         self.n_past = 0
+        self.n_evicted = 0
         self.n_cached = 0
         self.n_preemptions = 0
         self.seq_id: int = -1
@@ -85,8 +94,37 @@ class Sequence:
 
     @property
     def n_pending(self) -> int:
-        """Tokens that have no cell yet."""
+        """Tokens that have not been computed yet."""
         return len(self.tokens) - self.n_past
+
+    @property
+    def n_cells(self) -> int:
+        """Cells it holds, at the positions from 0 on; its next token's position."""
+        return self.n_past - self.n_evicted
+
+    @property
+    def n_fitting(self) -> int:
+        """Pending tokens that the next step can take, sliding where the context is full."""
+        return self.n_pending if self.window is None else min(self.n_pending, self.window.n_fitting(self.n_cells))
+
+    @property
+    def n_cells_to_come(self) -> int:
+        """Cells that it needs beside those it has for everything pending."""
+        return self.n_pending if self.window is None else min(self.n_pending, self.window.n_ctx - self.n_cells)
+
+    @property
+    def n_prefix(self) -> int:
+        """Tokens, from the first on, whose cells are what a fresh computation would leave."""
+        return self.n_past if self.window is None or not self.n_evicted else self.window.n_head
+
+    @property
+    def shows_prompt(self) -> bool:
+        """Whether all of the prompt will be, or is, in the cache as a fresh computation would leave it."""
+        return not self.n_evicted and (self.window is None or self.n_prompt <= self.window.n_ctx)
+
+    def n_to_evict(self, n_new: int) -> int:
+        """Return how many tokens must go before `n_new` can be computed."""
+        return 0 if self.window is None else self.window.n_to_evict(self.n_cells, n_new)
 
     @property
     def is_decoding(self) -> bool:
@@ -94,9 +132,9 @@ class Sequence:
         return len(self.tokens) - self.n_past == 1
 
     @property
-    def cached_tokens(self) -> Tokens:
-        """The tokens that have a cell: [n_past] int32."""
-        return as_tokens(self.tokens[: self.n_past])
+    def prefix_tokens(self) -> Tokens:
+        """The tokens whose cells may serve other sequences: [n_prefix] int32."""
+        return as_tokens(self.tokens[: self.n_prefix])
 
     @property
     def n_generated(self) -> int:
@@ -108,6 +146,7 @@ class Sequence:
             prompt_tokens=self.n_prompt,
             completion_tokens=self.n_generated + self.generated_eog,
             cached_tokens=self.n_cached,
+            evicted_tokens=self.n_evicted,
         )
 
     @property

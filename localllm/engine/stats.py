@@ -30,6 +30,8 @@ class EngineStats(msgspec.Struct, frozen=True, kw_only=True):
     n_tokens_decoded: int
     n_tokens_prefilled: int
     n_tokens_cached: int
+    n_tokens_evicted: int
+    """Tokens that left the contexts of sequences that slide."""
     decode_s: float
     """Seconds inside llama_decode."""
     busy_s: float

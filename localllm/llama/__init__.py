@@ -14,6 +14,7 @@ from localllm.llama.memory import KVMemory
 from localllm.llama.model import Model, ModelParams
 from localllm.llama.quantize import QuantizeParams, quantize_model
 from localllm.llama.sampler import SamplerChain
+from localllm.llama.shifting import ShiftFacts, shift_facts
 from localllm.llama.types import KV_TYPES, ggml_type_id
 from localllm.llama.vocab import Vocab
 
@@ -30,6 +31,7 @@ __all__ = [
     "ModelParams",
     "QuantizeParams",
     "SamplerChain",
+    "ShiftFacts",
     "TensorView",
     "Vocab",
     "build_info",
@@ -37,4 +39,5 @@ __all__ = [
     "last_log_errors",
     "list_devices",
     "quantize_model",
+    "shift_facts",
 ]

@@ -95,6 +95,16 @@ class Model:
         return int(self._lib.llama_model_n_layer(self.handle))
 
     @property
+    def n_head(self) -> int:
+        """Query heads of the first layer."""
+        return int(self._lib.llama_model_n_head(self.handle))
+
+    @property
+    def rope_type(self) -> int:
+        """How keys are rotated by their position, as llama.cpp numbers it; -1 where they are not."""
+        return int(self._lib.llama_model_rope_type(self.handle))
+
+    @property
     def n_embd(self) -> int:
         return int(self._lib.llama_model_n_embd(self.handle))
 

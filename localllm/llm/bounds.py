@@ -70,5 +70,7 @@ BOUNDS: dict[str, Bound] = {
     "max_tokens": _COUNT,
     "n": Bound(1, MAX_COMPLETIONS, integer=True),
     "logprobs": Bound(0, MAX_LOGPROBS, integer=True),
+    "n_sink": Bound(0, _INT32_MAX, integer=True),
+    "n_keep": Bound(-1, _INT32_MAX, integer=True),
     "reasoning_budget": Bound(0, _INT32_MAX, integer=True),
 }

@@ -35,10 +35,15 @@ class LLM:
     """A loaded model; `localllm.load` makes one. All methods may be called from any thread.
 
     Use it as a context manager, or call `close`: a model holds its memory until then.
+
+    Args:
+        backend: closed with it.
+        defaults: the options of calls that do not say.
     """
 
-    def __init__(self, backend: Backend) -> None:
+    def __init__(self, backend: Backend, defaults: GenerateOptions | None = None) -> None:
         self._backend = backend
+        self._defaults = defaults or {}
         self._prompter = Prompter(backend)
 
     def __enter__(self) -> Self:
@@ -73,12 +78,12 @@ class LLM:
                 that is too long.
             EngineError: from the iterator, where the engine fails.
         """
-        spec = parse_options(options)
+        spec = parse_options({**self._defaults, **options})
         return self._stream(self._prompter.of_chat(messages, spec), spec)
 
     def generate(self, prompt_text: str, **options: Unpack[GenerateOptions]) -> Generator[ChatEvent, None, None]:
         """Continue a text, without a chat template. As `chat` in everything else, but for options of conversations."""
-        spec = parse_text_options(options)
+        spec = parse_text_options({**self._defaults, **options})
         return self._stream(self._prompter.of_text(prompt_text, spec), spec)
 
     def ask(self, messages: Messages, **options: Unpack[GenerateOptions]) -> Done:
@@ -97,7 +102,7 @@ class LLM:
 
         The first event is a Progress of nothing read, as soon as the request was accepted.
         """
-        spec = parse_options(options)
+        spec = parse_options({**self._defaults, **options})
         return self._astream(lambda: [self._prompter.of_chat(messages, spec)], spec)
 
     def agenerate(
@@ -107,7 +112,7 @@ class LLM:
 
         Completion i of prompt p has the index p * n + i.
         """
-        spec = parse_text_options(options)
+        spec = parse_text_options({**self._defaults, **options})
         return self._astream(lambda: [self._prompter.of_text(prompt, spec) for prompt in prompts], spec)
 
     def count_chat(self, messages: Messages, **options: Unpack[GenerateOptions]) -> int:

@@ -17,7 +17,7 @@ import msgspec
 
 from localllm.chat.schema import checked_schema
 from localllm.chat.stops import StopFilter
-from localllm.engine.request import GenerationRequest, SamplingParams
+from localllm.engine.request import CONTEXT_POLICIES, ContextPolicy, GenerationRequest, SamplingParams
 from localllm.errors import InvalidGrammar, RequestError
 from localllm.llm.adapters import parse_lora
 from localllm.llm.bounds import BOUNDS, FINITE, MAX_SEED
@@ -59,6 +59,13 @@ class GenerateOptions(TypedDict, total=False):
     ignore_eos: bool
     cache_prompt: bool
     lora: Sequence[Mapping[str, Any]] | None
+    context_policy: ContextPolicy
+    """When the context is full: "error" ends the answer; "shift" keeps the head and forgets the oldest of the rest;
+    "sinks" keeps the first `n_sink` tokens (StreamingLLM)."""
+    n_sink: int
+    n_keep: int | None
+    """Tokens that "shift" keeps, -1 for the whole prompt; None: a conversation's up to the end of the system prompt, a
+    text's BOS."""
     temperature: float
     top_k: int
     top_p: float
@@ -84,7 +91,7 @@ class GenerateOptions(TypedDict, total=False):
 
 
 _NONE_IS_ALLOWED = frozenset(
-    {"seed", "max_tokens", "logprobs", "stop", "json_schema", "grammar", "reasoning_budget", "lora"}
+    {"seed", "max_tokens", "logprobs", "stop", "json_schema", "grammar", "reasoning_budget", "lora", "n_keep"}
 )
 _NAMES = frozenset(GenerateOptions.__annotations__)
 _SAMPLING_NAMES = frozenset(SamplingParams.__struct_fields__)
@@ -104,12 +111,25 @@ class GenerationSpec:
     chat: ChatSpec
     lora: tuple[tuple[int, float], ...] | None
     """Id and scale of each LoRA adapter to apply; None: as the model was loaded."""
+    context_policy: ContextPolicy
+    n_sink: int
+    n_keep: int | None
 
-    def requests(self, prompt: Sequence[int], visible_tokens: tuple[int, ...] = ()) -> list[GenerationRequest]:
-        """Return one request per completion; a given seed grows by one from each to the next."""
-        return [self._request(tuple(prompt), index, visible_tokens) for index in range(self.n)]
+    def requests(
+        self, prompt: Sequence[int], visible_tokens: tuple[int, ...] = (), n_head: int | None = None
+    ) -> list[GenerationRequest]:
+        """Return one request per completion; a given seed grows by one from each to the next.
 
-    def _request(self, prompt: tuple[int, ...], index: int, visible_tokens: tuple[int, ...]) -> GenerationRequest:
+        Args:
+            prompt: token ids.
+            visible_tokens: control tokens whose text is wanted.
+            n_head: what "shift" keeps where the options do not say.
+        """
+        return [self._request(tuple(prompt), index, visible_tokens, n_head) for index in range(self.n)]
+
+    def _request(
+        self, prompt: tuple[int, ...], index: int, visible_tokens: tuple[int, ...], n_head: int | None
+    ) -> GenerationRequest:
         seed = self.sampling.seed
         if seed is not None and index:
             seed = (seed + index) % (MAX_SEED + 1)
@@ -122,6 +142,9 @@ class GenerationSpec:
             cache_prompt=self.cache_prompt,
             visible_tokens=visible_tokens,
             lora=self.lora,
+            context_policy=self.context_policy,
+            n_sink=self.n_sink,
+            n_keep=n_head if self.n_keep is None else self.n_keep,
         )
 
 
@@ -149,6 +172,9 @@ def parse_options(options: Mapping[str, Any]) -> GenerationSpec:
         ignore_eos=_flag(options, "ignore_eos", default=False),
         cache_prompt=_flag(options, "cache_prompt", default=True),
         lora=parse_lora(options.get("lora")),
+        context_policy=_context_policy(options.get("context_policy", "error")),
+        n_sink=options.get("n_sink", 4),
+        n_keep=options.get("n_keep"),
         chat=parse_chat_options(options),
     )
 
@@ -187,6 +213,13 @@ def _n_logprobs(value: int | bool | None) -> int | None:
     if value is None or value is False:
         return None
     return int(value) if value is not True else 0
+
+
+def _context_policy(value: object) -> ContextPolicy:
+    for policy in CONTEXT_POLICIES:
+        if value == policy:
+            return policy
+    raise RequestError(f"context_policy is {value!r}; it must be one of {', '.join(CONTEXT_POLICIES)}.")
 
 
 def _flag(options: Mapping[str, Any], name: str, *, default: bool) -> bool:

@@ -33,6 +33,8 @@ class Prompt:
     toolbox: Toolbox | None = None
     is_thinking: bool = False
     """Whether the prompt has begun the reasoning."""
+    n_head: int | None = None
+    """Tokens up to what was first said, for the context policy "shift"; None where nobody asked."""
 
     def parser(self) -> StreamParser:
         """Return a parser for one completion."""
@@ -83,17 +85,21 @@ class Prompter:
         if isinstance(messages, str):
             messages = [{"role": "user", "content": messages}]
         template, style = self._template_and_style()
-        text = _Rendering(template, style, spec.chat).text(parse_messages(messages))
+        rendering, parsed = _Rendering(template, style, spec.chat), parse_messages(messages)
+        text = rendering.text(parsed)
         state = _thinking_state(text, style, spec.chat)
         control = self._control_tokens(style.markers(spec.chat.toolbox))
+        # Most templates write BOS themselves, and a second one makes answers worse.
+        add_special = not template.starts_with_bos(text)
+        wants_head = spec.context_policy == "shift" and spec.n_keep is None
         return Prompt(
-            # Most templates write BOS themselves, and a second one makes answers worse.
-            tokens=self._tokens(text, add_special=not template.starts_with_bos(text)),
+            tokens=self._tokens(text, add_special=add_special),
             controls=self._controls(spec, style, state, control),
             visible_tokens=tuple(sorted(control.values())),
             style=style,
             toolbox=spec.chat.toolbox,
             is_thinking=state == "open",
+            n_head=self._n_tokens(rendering.head(text, parsed), add_special=add_special) if wants_head else None,
         )
 
     def _template_and_style(self) -> tuple[ChatTemplate, Format]:
@@ -105,6 +111,9 @@ class Prompter:
             template = ChatTemplate(info.chat_template, bos_text=info.bos_text, eos_text=info.eos_text)
             self._known = template, detect_format(info.chat_template)
         return self._known
+
+    def _n_tokens(self, text: str, *, add_special: bool) -> int:
+        return len(self._backend.tokenize(text, add_special=add_special, parse_special=True))
 
     def _tokens(self, text: str, *, add_special: bool) -> list[int]:
         tokens = self._backend.tokenize(text, add_special=add_special, parse_special=True)
@@ -162,6 +171,15 @@ class _Rendering:
             return self._continued(messages)
         text = self._render(messages)
         return text + self._empty_thinking(text) if chat.add_generation_prompt else text
+
+    def head(self, text: str, messages: list[Message]) -> str:
+        """Return the beginning of a conversation's `text`, up to what was first said: the system prompt and tools."""
+        first = next((i for i, m in enumerate(messages) if m.role not in ("system", "developer")), None)
+        if first is None:
+            return text
+        other = msgspec.structs.replace(messages[first], content=_CUT)
+        head, _, _ = self._render([*messages[:first], other, *messages[first + 1 :]]).partition(_CUT)
+        return head if text.startswith(head) else ""
 
     def _render(self, messages: list[Message]) -> str:
         from localllm.chat.formats.history import tell_of_tools, written_out

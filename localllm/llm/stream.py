@@ -141,7 +141,7 @@ class Generation:
         self._requests = [
             (request, prompt.controls)
             for prompt in prompts
-            for request in spec.requests(prompt.tokens, prompt.visible_tokens)
+            for request in spec.requests(prompt.tokens, prompt.visible_tokens, prompt.n_head)
         ]
         self._deliver = deliver
         self._completions = [

@@ -5,11 +5,15 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from localllm.cli.run import model_and_prompt
+from localllm.cli.status import chat_summary, speed_summary
+from localllm.engine.events import Timings, Usage
 from localllm.errors import ModelNotFound, RequestError
 from localllm.hardware.types import AdapterSpec
+from localllm.llm import Done
 from tests.cli.conftest import Cli
 from tests.scripted_backend import Script, crash
 
@@ -28,8 +32,8 @@ def test_answer_with_a_line_feed_gets_no_second_one(cli: Cli) -> None:
 
 
 def test_flags_reach_the_load_and_the_request(cli: Cli) -> None:
-    flags = "--n-ctx 512 --threads 2 --gpu-layers all --kv-type q8_0,f16 --kv-store 1GB --seed 0 --temperature 0 --top-p 0.5"
-    more = "--top-k 7 --min-p 0.1 --max-tokens 3 --stop END --stop FIN --system Brief."
+    flags = "--n-ctx 512 --threads 2 --gpu-layers all --kv-type q8_0,f16 --kv-store 1GB --seed 0 --temperature 0"
+    more = "--top-p 0.5 --top-k 7 --min-p 0.1 --max-tokens 3 --stop END --stop FIN --system Brief."
     cli.says("one two")
     result = cli("run", *flags.split(), *more.split(), "m.gguf", "Hi")
     assert result.out == "one\n"
@@ -77,7 +81,7 @@ def test_json_is_one_object_of_this_shape(cli: Cli) -> None:
     assert json.loads(result.out) == {
         "text": "Grüße",
         "finish_reason": "stop",
-        "usage": {"prompt_tokens": 19, "completion_tokens": 7, "cached_tokens": 0},
+        "usage": {"prompt_tokens": 19, "completion_tokens": 7, "cached_tokens": 0, "evicted_tokens": 0},
         "timings": {"load_s": 0.25, "ttft_s": 0.08, "prefill_tok_s": 400.0, "decode_tok_s": 152.0},
     }
 
@@ -216,3 +220,13 @@ def test_progress_of_a_long_prompt_is_shown_at_a_terminal_only(cli: Cli, monkeyp
     err = cli("run", "word " * 200).err
     assert "\r\x1b[2Kloading the model 50%" in err
     assert "\r\x1b[2Kreading the prompt 508/1017\r\x1b[2K" in err
+
+
+def test_summary_says_how_many_tokens_were_forgotten() -> None:
+    usage = Usage(prompt_tokens=900, completion_tokens=200, cached_tokens=0, evicted_tokens=255)
+    timings = Timings(queue_s=0, ttft_s=1, prefill_s=1, decode_s=1, prefill_tok_s=1, decode_tok_s=1)
+    done = Done(text="", finish_reason="stop", usage=usage, timings=timings)
+    assert speed_summary(done).endswith(" · 255 tokens forgotten")
+    assert "context 845/1024" in chat_summary(done, 1024) and chat_summary(done, 1024).endswith("255 tokens forgotten")
+    plain = msgspec.structs.replace(done, usage=msgspec.structs.replace(usage, evicted_tokens=0))
+    assert "forgotten" not in speed_summary(plain) + chat_summary(plain, 1024)

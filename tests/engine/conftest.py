@@ -23,6 +23,14 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Model]:
 
 
 @pytest.fixture(scope="session")
+def tiny_wide(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Model]:
+    """A tiny model whose heads are wide enough (64) for quantized keys to be moved."""
+    path = write_tiny_model(tmp_path_factory.mktemp("tiny") / "wide.gguf", n_ctx=4096, n_embd=128)
+    with Model(Path(path)) as model:
+        yield model
+
+
+@pytest.fixture(scope="session")
 def adapters(tiny: Model, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[LoraAdapter]]:
     """Two adapters of the tiny model."""
     folder = tmp_path_factory.mktemp("adapters")
@@ -36,7 +44,9 @@ def adapters(tiny: Model, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 def make_engine(tiny: Model) -> Iterator[EngineFactory]:
     engines: list[Engine] = []
 
-    def make(*, n_ctx: int = 2048, n_slots: int = 8, kv_type: str = "f16", **options: object) -> Engine:
+    def make(
+        *, model: Model = tiny, n_ctx: int = 2048, n_slots: int = 8, kv_type: str = "f16", **options: object
+    ) -> Engine:
         plan = LoadPlan(
             path="",
             n_ctx=n_ctx,
@@ -49,7 +59,7 @@ def make_engine(tiny: Model) -> Iterator[EngineFactory]:
             n_threads=1,
             estimate=MemoryEstimate(0, 0, 0),
         )
-        engine = Engine(tiny, plan, **options)  # type: ignore[arg-type]
+        engine = Engine(model, plan, **options)  # type: ignore[arg-type]
         engines.append(engine)
         return engine
 

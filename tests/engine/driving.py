@@ -17,6 +17,7 @@ from localllm.engine import (
     SamplingParams,
     TokenEvent,
 )
+from localllm.engine.context_policy import Window
 from localllm.llama import Batch, Context, ContextParams, LoraAdapter, Model
 
 EngineFactory = Callable[..., Engine]
@@ -100,6 +101,30 @@ def greedy_reference(
                 return tokens
             batch.clear()
             index = batch.add(token, len(prompt) + len(tokens) - 1, 0, wants_logits=True)
+
+
+def sliding_reference(model: Model, prompt: Sequence[int], n: int, window: Window, kv_type: str = "q8_0") -> list[int]:
+    """Generate greedily, never ending, with a bare loop that slides as `window` says, one token at a time."""
+    params = ContextParams(n_ctx=window.n_ctx, n_threads=1, kv_type_k=kv_type, kv_type_v=kv_type)
+    with Context(model, params) as context:
+        batch = Batch(1)
+        tokens = list(prompt)
+        n_cells = 0
+        for place in range(len(prompt) + n - 1):
+            if n_cells == window.n_ctx:
+                first_kept = window.n_head + window.n_step
+                context.memory.remove(0, window.n_head, first_kept)
+                context.memory.shift(0, first_kept, -1, -window.n_step)
+                n_cells -= window.n_step
+            batch.clear()
+            batch.add(tokens[place], n_cells, 0, wants_logits=True)
+            assert context.decode(batch) == 0
+            n_cells += 1
+            if place >= len(prompt) - 1:
+                logits = context.logits(0).copy()
+                logits[list(model.vocab.eog_tokens)] = -np.inf
+                tokens.append(int(logits.argmax()))
+        return tokens[len(prompt) :]
 
 
 def wait_until(condition: Callable[[], bool], timeout: float = 20.0) -> None:

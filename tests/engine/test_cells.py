@@ -10,17 +10,23 @@ from localllm.engine.cells import CellPool
 
 
 class FakeMemory:
-    """Cells as llama.cpp keeps them: each a set of sequence ids; positions follow from order."""
+    """Cells as llama.cpp keeps them: each a position and a set of sequence ids."""
 
     def __init__(self) -> None:
         self.cells: list[tuple[int, set[int]]] = []
 
     def remove(self, seq_id: int, p0: int = 0, p1: int = -1) -> bool:
         for pos, holders in self.cells:
-            if pos >= max(p0, 0):
+            if max(p0, 0) <= pos and (p1 < 0 or pos < p1):
                 holders.discard(seq_id)
         self.cells = [c for c in self.cells if c[1]]
         return True
+
+    def shift(self, seq_id: int, p0: int, p1: int, delta: int) -> None:
+        self.cells = [(pos + delta if seq_id in holders and pos >= p0 else pos, holders) for pos, holders in self.cells]
+
+    def positions(self, seq_id: int) -> list[int]:
+        return sorted(pos for pos, holders in self.cells if seq_id in holders)
 
     def copy(self, src: int, dst: int, p0: int = 0, p1: int = -1) -> None:
         for pos, holders in self.cells:
@@ -31,10 +37,10 @@ class FakeMemory:
         self.cells += [(p0 + i, {seq_id}) for i in range(n)]
 
     def save_sequence(self, seq_id: int) -> NDArray[np.uint8]:
-        return np.zeros(sum(seq_id in h for _, h in self.cells), dtype=np.uint8)
+        return np.array(self.positions(seq_id), dtype=np.int32).view(np.uint8)
 
     def restore_sequence(self, seq_id: int, data: NDArray[np.uint8]) -> bool:
-        self.fill(seq_id, 0, data.size)
+        self.cells += [(int(pos), {seq_id}) for pos in data.view(np.int32)]
         return True
 
 
@@ -77,6 +83,17 @@ class PoolMachine(RuleBasedStateMachine):
 
     @precondition(lambda self: self.live)
     @rule(data=st.data())
+    def slide(self, data: st.DataObject) -> None:
+        seq_id = data.draw(st.sampled_from(sorted(self.live)))
+        n_head = data.draw(st.integers(0, self.pool.length(seq_id)))
+        n = data.draw(st.integers(0, self.pool.length(seq_id) - n_head))
+        n_free = self.pool.n_free
+        cost = self.pool.slide_cost(seq_id, n_head, n)
+        assert self.pool.slide(seq_id, n_head, n)
+        assert self.pool.n_free == n_free - cost
+
+    @precondition(lambda self: self.live)
+    @rule(data=st.data())
     def park(self, data: st.DataObject) -> None:
         seq_id = data.draw(st.sampled_from(sorted(self.live)))
         self.pool.park(seq_id)
@@ -107,7 +124,7 @@ class PoolMachine(RuleBasedStateMachine):
         assert self.pool.n_used == len(self.memory.cells)
         assert self.pool.n_idle == sum(not (holders & self.live) for _, holders in self.memory.cells)
         for seq_id in self.live | self.idle:
-            assert self.pool.length(seq_id) == sum(seq_id in holders for _, holders in self.memory.cells)
+            assert self.memory.positions(seq_id) == list(range(self.pool.length(seq_id)))
         assert self.pool.n_ids_used == len(self.live | self.idle)
 
 

@@ -12,12 +12,12 @@ from localllm.llm import LLM
 from localllm.server.app import create_app
 from localllm.server.manager import ModelEntry, ModelManager
 from localllm.server.settings import ServerSettings
-from tests.scripted_backend import ScriptedBackend
+from tests.scripted_backend import Script, ScriptedBackend
 
 
 @contextmanager
 def client_of(
-    settings: ServerSettings | None = None, *, names: Sequence[str] = ("small",), says: str = "Hello."
+    settings: ServerSettings | None = None, *, names: Sequence[str] = ("small",), says: Script | str = "Hello."
 ) -> Iterator[TestClient]:
     """A client of an application that serves models of these names; each says what it is told to."""
     entries = [ModelEntry(name=name, path=Path(f"{name}.gguf")) for name in names]

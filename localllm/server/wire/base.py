@@ -43,6 +43,8 @@ class SamplingFields(WireModel):
     seed: int | None = Field(None, description="0 is a seed like any other; left out or negative draws one.")
     ignore_eos: bool | None = None
     cache_prompt: bool | None = Field(None, description="Reuse, and leave behind, what the prompt shares with others.")
+    context_policy: str | None = Field(None, description="When the context is full: error, shift or sinks.")
+    n_sink: int | None = Field(None, description="Tokens at the beginning that the policy sinks keeps.")
     lora: list[LoraScale] | None = Field(None, description="Adapters and their scales; those not named are off.")
 
     def sampling_options(self) -> dict[str, Any]:

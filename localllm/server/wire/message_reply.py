@@ -12,6 +12,7 @@ from localllm.errors import EngineClosed
 from localllm.llm.events import ChatEvent, Done, Progress, ReasoningDelta, TextDelta, ToolCallDelta
 from localllm.server.errors import Problem, anthropic_error
 from localllm.server.wire.frames import sse_event
+from localllm.server.wire.usage import evicted_usage
 
 PING = sse_event("ping", {"type": "ping"})
 SIGNATURE = "localllm"
@@ -156,6 +157,7 @@ class MessageReply:
         closing = self._close()
         delta = {"stop_reason": _stop_reason(done), "stop_sequence": done.stop_text}
         usage = _usage(done.usage.prompt_tokens, done.usage.cached_tokens, done.usage.completion_tokens)
+        usage |= evicted_usage(done.usage.evicted_tokens)
         if done.reasoning_tokens:
             usage["output_tokens_details"] = {"thinking_tokens": done.reasoning_tokens}
         self._message |= {"content": [block.whole() for block in self._blocks], **delta, "usage": usage}

@@ -45,6 +45,7 @@ class NativeOptions(SamplingFields):
     grammar: str | None = None
     json_schema: dict[str, Any] | None = None
     samplers: list[str] | None = Field(None, description="Those not named are off; their order is fixed.")
+    n_keep: int | None = Field(None, description="Tokens at the beginning that the policy shift keeps; -1: the prompt.")
     return_tokens: bool | None = None
     t_max_predict_ms: float | None = Field(None, description="End a single answer after so long, once it has a line.")
     response_fields: list[str] | None = None
@@ -72,7 +73,7 @@ class NativeOptions(SamplingFields):
                     options.update(off)
         if self._limit is not None and self._limit >= 0:
             options["max_tokens"] = max(self._limit, 1)
-        for name in ("stop", "logit_bias", "json_schema"):
+        for name in ("stop", "logit_bias", "json_schema", "n_keep"):
             options[name] = getattr(self, name)
         options["grammar"] = self.grammar or None
         if self.n_probs or self.return_tokens or self.max_s is not None:
@@ -180,12 +181,13 @@ class NativeReply:
             "model": self._model,
             "tokens_predicted": 0 if self._body.only_reads else done.usage.completion_tokens,
             "tokens_evaluated": done.usage.prompt_tokens,
-            "tokens_cached": done.usage.prompt_tokens + done.usage.completion_tokens,
+            "tokens_cached": done.usage.prompt_tokens + done.usage.completion_tokens - done.usage.evicted_tokens,
             "tokens_dropped": n_dropped,
+            "tokens_evicted": done.usage.evicted_tokens,
             "generation_settings": self._body.options(),
             "prompt": self._prompts[done.index],
             "has_new_line": "\n" in done.text,
-            "truncated": n_dropped > 0,
+            "truncated": n_dropped + done.usage.evicted_tokens > 0,
             "stop_type": _STOP_TYPES.get(done.cause, "eos"),
             # Which one it was is known only where there is one.
             "stopping_word": stops[0] if done.cause == "stop_string" and len(stops) == 1 else "",

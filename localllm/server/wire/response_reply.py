@@ -19,6 +19,7 @@ from localllm.server.wire.response_output import (
     ReasoningOutput,
     Status,
 )
+from localllm.server.wire.usage import evicted_usage
 
 _COMPLETE = ("stop", "tool_calls")
 
@@ -171,4 +172,5 @@ def _usage(done: Done) -> dict[str, Any]:
         "output_tokens": usage.completion_tokens,
         "output_tokens_details": {"reasoning_tokens": done.reasoning_tokens},
         "total_tokens": usage.prompt_tokens + usage.completion_tokens,
+        **evicted_usage(usage.evicted_tokens),
     }

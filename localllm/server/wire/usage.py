@@ -14,13 +14,19 @@ def openai_usage(done: Sequence[Done]) -> dict[str, Any]:
     prompt = max((d.usage.prompt_tokens for d in done), default=0)
     completion = sum(d.usage.completion_tokens for d in done)
     cached = min((d.usage.cached_tokens for d in done), default=0)
-    return {
+    evicted = sum(d.usage.evicted_tokens for d in done)
+    return evicted_usage(evicted) | {
         "prompt_tokens": prompt,
         "completion_tokens": completion,
         "total_tokens": prompt + completion,
         "prompt_tokens_details": {"cached_tokens": cached},
         "completion_tokens_details": {"reasoning_tokens": sum(d.reasoning_tokens for d in done)},
     }
+
+
+def evicted_usage(n_evicted: int) -> dict[str, int]:
+    """Return our extension of every API's usage: how many tokens left the context; nothing where none did."""
+    return {"evicted_tokens": n_evicted} if n_evicted else {}
 
 
 def llama_timings(usage: Usage, timings: Timings) -> dict[str, Any]:

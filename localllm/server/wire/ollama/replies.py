@@ -14,7 +14,7 @@ from localllm.server.errors import Problem, ollama_error
 from localllm.server.wire.frames import ndjson_line
 from localllm.server.wire.ollama.history import pack
 from localllm.server.wire.ollama.values import nanoseconds, now
-from localllm.server.wire.usage import chat_logprobs
+from localllm.server.wire.usage import chat_logprobs, evicted_usage
 
 
 class Stopwatch:
@@ -106,6 +106,7 @@ class ChatReply:
             "prompt_eval_count": usage.prompt_tokens,
             "prompt_eval_duration": nanoseconds(timings.prefill_s),
             "eval_count": usage.completion_tokens,
+            **evicted_usage(usage.evicted_tokens),
             "eval_duration": nanoseconds(timings.decode_s),
         }
 
