@@ -18,6 +18,8 @@ _METAVARS = {
     "threads": "N",
     "gpu_layers": "auto|all|N",
     "kv_type": "TYPE",
+    "kv_type_k": "TYPE",
+    "kv_type_v": "TYPE",
     "seed": "N",
     "temperature": "X",
     "top_p": "P",
@@ -33,7 +35,8 @@ _FILE = click.Path(path_type=Path)
 Verb = TypeVar("Verb", bound=Callable[..., None])
 
 
-_LOADING = ("n_ctx", "threads", "gpu_layers", "kv_type")
+_MACHINE = ("threads", "gpu_layers")
+_LOADING = ("n_ctx", "threads", "gpu_layers", "kv_type", "kv_type_k", "kv_type_v")
 
 
 def adapter_options(command: Verb) -> Verb:
@@ -53,7 +56,16 @@ def adapter_options(command: Verb) -> Verb:
 
 def load_options(command: Verb) -> Verb:
     """Add the flags of loading alone; they arrive as text in keyword arguments named like the settings."""
-    for name in reversed(_LOADING):
+    return _with_settings(command, _LOADING)
+
+
+def machine_options(command: Verb) -> Verb:
+    """Add the flags of what computes; they arrive as text in keyword arguments named like the settings."""
+    return _with_settings(command, _MACHINE)
+
+
+def _with_settings(command: Verb, names: Sequence[str]) -> Verb:
+    for name in reversed(names):
         option = click.option(f"--{name.replace('_', '-')}", name, metavar=_METAVARS[name], help=Settings.help(name))
         command = option(command)
     return command
@@ -68,11 +80,7 @@ def shared_options(command: Verb) -> Verb:
         type=_FILE,
         help="Answer in JSON that follows the schema in this file.",
     )
-    command = adapter_options(schema(command))
-    for name, metavar in reversed(_METAVARS.items()):
-        option = click.option(f"--{name.replace('_', '-')}", name, metavar=metavar, help=Settings.help(name))
-        command = option(command)
-    return command
+    return _with_settings(adapter_options(schema(command)), list(_METAVARS))
 
 
 def adapter_specs(lora: Sequence[Path], lora_scaled: Sequence[tuple[Path, float]]) -> list[AdapterSpec]:

@@ -26,6 +26,8 @@ class Subject:
     kv_type_k: str = "f16"
     kv_type_v: str = "f16"
     n_threads: int = 4
+    flash_attention: bool | None = None
+    """None lets llama.cpp decide, as the app does."""
 
 
 def n_block_rows(n_vocab: int) -> int:
@@ -59,6 +61,7 @@ class Lane:
                 n_threads=subject.n_threads,
                 kv_type_k=subject.kv_type_k,
                 kv_type_v=subject.kv_type_v,
+                flash_attention=subject.flash_attention,
             ),
         )
         if not self._context.has_memory:
