@@ -26,6 +26,7 @@ def open_model(settings: Settings, status: StatusLine, adapters: Sequence[Adapte
             n_threads=settings.threads,
             kv_type=kv_type_k,
             kv_type_v=kv_type_v,
+            kv_store_bytes=settings.kv_store,
             n_slots=1,
             adapters=adapters,
             in_process=in_process,

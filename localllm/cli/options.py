@@ -20,6 +20,7 @@ _METAVARS = {
     "kv_type": "TYPE",
     "kv_type_k": "TYPE",
     "kv_type_v": "TYPE",
+    "kv_store": "SIZE",
     "seed": "N",
     "temperature": "X",
     "top_p": "P",
@@ -36,7 +37,7 @@ Verb = TypeVar("Verb", bound=Callable[..., None])
 
 
 _MACHINE = ("threads", "gpu_layers")
-_LOADING = ("n_ctx", "threads", "gpu_layers", "kv_type", "kv_type_k", "kv_type_v")
+_LOADING = ("n_ctx", "threads", "gpu_layers", "kv_type", "kv_type_k", "kv_type_v", "kv_store")
 
 
 def adapter_options(command: Verb) -> Verb:

@@ -63,6 +63,8 @@ class LoadOptions:
     n_batch: int = 2048
     n_ubatch: int = 512
     adapters: tuple[AdapterSpec, ...] = ()
+    kv_store_bytes: int = 0
+    """Disk for the states of prompts, all models together; 0 keeps none."""
 
 
 @dataclass(frozen=True)
