@@ -111,14 +111,22 @@ def _gpu_layers(value: object) -> object:
     return number
 
 
+_one_kv_type = _choice(*KV_TYPE_NAMES, "auto")
+
+
 def _kv_type(value: object) -> object:
     """Accept one name for K and V, or two with a comma between."""
     parts = value.split(",") if isinstance(value, str) else [value]
     if len(parts) > 2:
         raise ValueError("one type for both, or K,V")
     for part in parts:
-        _choice(*KV_TYPE_NAMES)(part)
+        _one_kv_type(part)
     return value
+
+
+def _kv_type_of_side(value: object) -> object:
+    """Accept a name, or the word for what --kv-type says, which becomes None."""
+    return None if value == "same" else _one_kv_type(value)
 
 
 def parse_size(value: object) -> int:
@@ -164,8 +172,13 @@ class Settings:
         "auto", _gpu_layers, "Layers to put on the GPU: a count, all, or auto: as many as fit."
     )
     kv_type: str = _setting(
-        "f16", _kv_type, f"How keys and values are stored, one type or K,V: {', '.join(KV_TYPE_NAMES)}."
+        "f16",
+        _kv_type,
+        f"How keys and values are stored, one type or K,V: {', '.join(KV_TYPE_NAMES)}; "
+        "auto: f16, or q8_0 where memory is short.",
     )
+    kv_type_k: str | None = _setting(None, _kv_type_of_side, "The same for keys alone; same: as --kv-type.")
+    kv_type_v: str | None = _setting(None, _kv_type_of_side, "The same for values alone; same: as --kv-type.")
     kv_store: int = _setting(
         2 << 30,
         _size(zero_is="off"),
@@ -201,12 +214,10 @@ class Settings:
     """Setting to where its value is from; a setting that is not in it has its default."""
 
     @property
-    def kv_type_k(self) -> str:
-        return self.kv_type.partition(",")[0]
-
-    @property
-    def kv_type_v(self) -> str:
-        return self.kv_type.rpartition(",")[2]
+    def kv_types(self) -> tuple[str, str]:
+        """The types of K and V; what is said of one alone goes before what is said of both."""
+        both_k, _, both_v = self.kv_type.partition(",")
+        return self.kv_type_k or both_k, self.kv_type_v or both_v or both_k
 
     def source(self, name: str) -> str:
         """Return where the value of `name` is from: a flag, a variable, the file's path, or "default".

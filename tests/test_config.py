@@ -54,8 +54,17 @@ def test_every_setting_explains_itself() -> None:
 def test_kv_type_is_for_both_or_for_each() -> None:
     both = load_settings({"kv_type": "q8_0"})
     each = load_settings({"kv_type": "q8_0,f16"})
-    assert (both.kv_type_k, both.kv_type_v) == ("q8_0", "q8_0")
-    assert (each.kv_type_k, each.kv_type_v) == ("q8_0", "f16")
+    assert both.kv_types == ("q8_0", "q8_0")
+    assert each.kv_types == ("q8_0", "f16")
+
+
+def test_a_kv_type_for_one_side_goes_before_the_one_for_both(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert load_settings({"kv_type_v": "q4_0"}).kv_types == ("f16", "q4_0")
+    assert load_settings({"kv_type": "q8_0", "kv_type_k": "bf16"}).kv_types == ("bf16", "q8_0")
+    assert load_settings({"kv_type": "auto"}).kv_types == ("auto", "auto")
+    monkeypatch.setenv("LOCALLLM_KV_TYPE_K", "q5_1")
+    assert load_settings({"kv_type": "q8_0"}).kv_types == ("q5_1", "q8_0")
+    assert load_settings({"kv_type": "q8_0", "kv_type_k": "same"}).kv_types == ("q8_0", "q8_0")
 
 
 def test_kv_types_are_those_the_planner_knows() -> None:

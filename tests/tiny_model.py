@@ -75,7 +75,8 @@ def write_tiny_model(
     Args:
         path: the file to write; its folder must exist.
         seed: the weights' seed; the same arguments give the same bytes.
-        arch: "llama", "qwen2" (which adds biases to Q, K and V) or "qwen3" (which norms Q and K).
+        arch: "llama", "qwen2" (which adds biases to Q, K and V), "qwen3" (which norms Q and K) or "gemma3" (which
+            also norms what a block adds, and has sliding windows with `extra`'s gemma3.attention.sliding_window).
         n_layer: transformer blocks.
         n_embd: width of the residual stream.
         n_head: query heads.
@@ -112,9 +113,12 @@ def write_tiny_model(
     for key, value in (extra or {}).items():
         _add_value(writer, key, value)
     shapes = _shapes(arch, n_layer, n_embd, n_head * head_dim, n_head_kv * head_dim, n_ff)
-    if arch == "qwen3":
+    if arch in ("qwen3", "gemma3"):
         norms = ("attn_q_norm.weight", "attn_k_norm.weight")
         shapes |= {f"blk.{layer}.{norm}": (head_dim,) for layer in range(n_layer) for norm in norms}
+    if arch == "gemma3":
+        norms = ("post_attention_norm.weight", "post_ffw_norm.weight")
+        shapes |= {f"blk.{layer}.{norm}": (n_embd,) for layer in range(n_layer) for norm in norms}
     if n_classes:
         shapes["cls.output.weight"] = (n_classes, n_embd)
     _add_weights(writer, shapes, np.random.default_rng(seed), logit_std)

@@ -24,6 +24,7 @@ VERBS = {
     "ps": Verb("localllm.cli.ps:command", "Show what a running server has loaded."),
     "doctor": Verb("localllm.cli.doctor:command", "Check an OpenAI-compatible server."),
     "embed": Verb("localllm.cli.embed:command", "Turn texts into vectors."),
+    "eval": Verb("localllm.cli.eval:command", "Measure perplexity, and divergence from another model."),
     "show": Verb("localllm.cli.show:command", "Show what a GGUF file holds."),
 }
 

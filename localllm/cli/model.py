@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from localllm.cli.screen import notice
 from localllm.cli.status import StatusLine
 from localllm.config import Settings
 from localllm.hardware.types import AdapterSpec
@@ -11,19 +12,20 @@ from localllm.llm import LLM, load
 
 
 def open_model(settings: Settings, status: StatusLine, adapters: Sequence[AdapterSpec], *, in_process: bool) -> LLM:
-    """Load the model that the settings name, for one conversation at a time.
+    """Load the model that the settings name, for one conversation at a time; say on stderr what was reduced.
 
     Raises:
         LocalLLMError: as `localllm.load`.
     """
+    kv_type_k, kv_type_v = settings.kv_types
     try:
-        return load(
+        llm = load(
             settings.model,
             n_ctx=settings.n_ctx,
             gpu_layers=settings.gpu_layers,
             n_threads=settings.threads,
-            kv_type=settings.kv_type_k,
-            kv_type_v=settings.kv_type_v,
+            kv_type=kv_type_k,
+            kv_type_v=kv_type_v,
             kv_store_bytes=settings.kv_store,
             n_slots=1,
             adapters=adapters,
@@ -32,3 +34,6 @@ def open_model(settings: Settings, status: StatusLine, adapters: Sequence[Adapte
         )
     finally:
         status.clear()
+    for note in llm.info.plan_notes:
+        notice(note)
+    return llm

@@ -18,6 +18,8 @@ _METAVARS = {
     "threads": "N",
     "gpu_layers": "auto|all|N",
     "kv_type": "TYPE",
+    "kv_type_k": "TYPE",
+    "kv_type_v": "TYPE",
     "kv_store": "SIZE",
     "seed": "N",
     "temperature": "X",
@@ -36,7 +38,8 @@ _FILE = click.Path(path_type=Path)
 Verb = TypeVar("Verb", bound=Callable[..., None])
 
 
-_LOADING = ("n_ctx", "threads", "gpu_layers", "kv_type", "kv_store")
+_MACHINE = ("threads", "gpu_layers")
+_LOADING = ("n_ctx", "threads", "gpu_layers", "kv_type", "kv_type_k", "kv_type_v", "kv_store")
 _POLICY = ("context_policy", "n_sink")
 
 
@@ -65,6 +68,18 @@ def policy_options(command: Verb) -> Verb:
     return _with_settings(command, _POLICY)
 
 
+def machine_options(command: Verb) -> Verb:
+    """Add the flags of what computes, in the same way."""
+    return _with_settings(command, _MACHINE)
+
+
+def _with_settings(command: Verb, names: Sequence[str]) -> Verb:
+    for name in reversed(names):
+        option = click.option(f"--{name.replace('_', '-')}", name, metavar=_METAVARS[name], help=Settings.help(name))
+        command = option(command)
+    return command
+
+
 def shared_options(command: Verb) -> Verb:
     """Add the flags of loading and sampling; they arrive as text in keyword arguments named like the settings."""
     schema = click.option(
@@ -74,14 +89,7 @@ def shared_options(command: Verb) -> Verb:
         type=_FILE,
         help="Answer in JSON that follows the schema in this file.",
     )
-    return _with_settings(adapter_options(schema(command)), tuple(_METAVARS))
-
-
-def _with_settings(command: Verb, names: Sequence[str]) -> Verb:
-    for name in reversed(names):
-        option = click.option(f"--{name.replace('_', '-')}", name, metavar=_METAVARS[name], help=Settings.help(name))
-        command = option(command)
-    return command
+    return _with_settings(adapter_options(schema(command)), list(_METAVARS))
 
 
 def adapter_specs(lora: Sequence[Path], lora_scaled: Sequence[tuple[Path, float]]) -> list[AdapterSpec]:

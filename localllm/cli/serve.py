@@ -162,13 +162,14 @@ def _open_model(defaults: GenerateOptions, entry: ModelEntry, on_progress: Calla
 
 
 def _load_options(settings: Settings, n_slots: int) -> LoadOptions:
+    kv_type_k, kv_type_v = settings.kv_types
     return LoadOptions(
         n_ctx=settings.n_ctx,
         gpu_layers=settings.gpu_layers,
         n_slots=n_slots,
         n_threads=settings.threads,
-        kv_type_k=settings.kv_type_k,
-        kv_type_v=settings.kv_type_v,
+        kv_type_k=kv_type_k,
+        kv_type_v=kv_type_v,
         kv_store_bytes=settings.kv_store,
     )
 

@@ -41,6 +41,14 @@ class ModelShape(Protocol):
     @property
     def head_dim_v(self) -> int: ...
     @property
+    def kv_width_k(self) -> Sequence[int]:
+        """Values that one token adds to each layer's K cache; 0 for a layer that keeps none."""
+
+    @property
+    def kv_width_v(self) -> Sequence[int]:
+        """The same of the V cache; 0 throughout with latent attention (MLA), which has no V."""
+
+    @property
     def n_ctx_train(self) -> int: ...
     @property
     def is_encoder(self) -> bool:
@@ -83,21 +91,16 @@ def uses_flash_attention(shape: ModelShape) -> bool:
 def kv_layer_bytes(shape: ModelShape, kind_k: KVType, kind_v: KVType, n_ctx: int) -> list[int]:
     """Return the KV bytes of each layer in a unified cache of `n_ctx` cells.
 
-    None for encoders; exact for full attention. An upper bound for sliding windows (counted in full, as with
-    `swa_full`) and for MLA (llama.cpp keeps no V there).
+    None for encoders. Exact; layers with a sliding window are counted in full, since `swa_full` is llama.cpp's default.
 
     Source: llama-kv-cache.cpp, constructor. Without flash attention V is transposed and every layer's is as
     wide as the widest.
     """
-    if not shape.keeps_kv:
-        return [0] * shape.n_layer
     cells = padded_n_ctx(n_ctx)
-    widest = 0 if uses_flash_attention(shape) else max(shape.n_head_kv, default=0)
+    widest = 0 if uses_flash_attention(shape) else max(shape.kv_width_v, default=0)
     return [
-        cells * kind_k.row_bytes(n * shape.head_dim_k) + cells * kind_v.row_bytes((widest or n) * shape.head_dim_v)
-        if n
-        else 0
-        for n in shape.n_head_kv
+        cells * (kind_k.row_bytes(width_k) + kind_v.row_bytes(widest or width_v)) if width_k else 0
+        for width_k, width_v in zip(shape.kv_width_k, shape.kv_width_v, strict=True)
     ]
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from localllm.errors import RequestError
 from localllm.hardware.estimate import N_CTX_STEP, ModelShape, uses_flash_attention
 from localllm.hardware.kv_types import check_kv_type, kv_type
@@ -37,11 +39,33 @@ def check_options(options: LoadOptions, shape: ModelShape) -> None:
             raise RequestError(
                 f"The scale of {adapter.path.name} is {adapter.scale}; {allowed}.", hint="1 is as trained."
             )
-    kinds = kv_type(options.kv_type_k), kv_type(options.kv_type_v)
-    if shape.keeps_kv and any(shape.n_head_kv):
-        flash_attention = uses_flash_attention(shape)
-        check_kv_type(kinds[0], "K", shape.head_dim_k, flash_attention=flash_attention)
-        check_kv_type(kinds[1], "V", shape.head_dim_v, flash_attention=flash_attention)
+    check_kv_types(options.kv_type_k, options.kv_type_v, shape)
+
+
+def check_kv_types(name_k: str, name_v: str, shape: ModelShape) -> None:
+    """Check that a model's keys and values can be kept in these types.
+
+    Raises:
+        RequestError: there is no such type, or llama.cpp cannot keep this model's heads in it.
+    """
+    kind_k, kind_v = kv_type(name_k), kv_type(name_v)
+    flash_attention = uses_flash_attention(shape)
+    for head_dim in _head_dims(shape, shape.kv_width_k):
+        check_kv_type(kind_k, "K", head_dim, flash_attention=flash_attention)
+    for head_dim in _head_dims(shape, shape.kv_width_v):
+        check_kv_type(kind_v, "V", head_dim, flash_attention=flash_attention)
+    is_latent = any(shape.kv_width_k) and not any(shape.kv_width_v)
+    if kind_k != kind_v and (is_latent or shape.architecture == "deepseek4"):
+        raise RequestError(
+            f"K cannot be kept as {kind_k.name} and V as {kind_v.name}: this model computes both from one vector.",
+            hint="Use one --kv-type for both.",
+        )
+
+
+def _head_dims(shape: ModelShape, widths: Sequence[int]) -> list[int]:
+    """Return the widths of a head that occur, ascending; sliding-window layers may have their own."""
+    pairs = zip(widths, shape.n_head_kv, strict=True)
+    return sorted({width // n_head for width, n_head in pairs if width and n_head})
 
 
 def _check_range(name: str, value: int | None, high: int) -> None:

@@ -16,9 +16,10 @@ from pathlib import Path
 
 from localllm.errors import NotEnoughMemory, RequestError
 from localllm.hardware.cpu import n_compute_threads
-from localllm.hardware.estimate import N_CTX_STEP, ModelShape, padded_n_ctx, uses_flash_attention
+from localllm.hardware.estimate import N_CTX_STEP, ModelShape, padded_n_ctx
+from localllm.hardware.kv_choice import is_auto, plan_with_best_kv
 from localllm.hardware.kv_types import KV_TYPES, kv_type
-from localllm.hardware.options import N_CTX_LIMIT, check_options
+from localllm.hardware.options import N_CTX_LIMIT, check_kv_types, check_options
 from localllm.hardware.placement import Footprint, Machine, Placement, offload_devices, shares_ram
 from localllm.hardware.sizes import format_bytes
 from localllm.hardware.types import Device, LoadOptions, LoadPlan, n_sequence_ids
@@ -59,8 +60,17 @@ def plan_load(
         RequestError: a value is out of range, or a KV type cannot hold this model.
         NotEnoughMemory: what was asked for does not fit; the hint has values that do.
     """
-    check_options(options, shape)
     machine = Machine(offload_devices(devices), ram_free_bytes)
+
+    def plan(decided: LoadOptions) -> LoadPlan:
+        return _plan(shape, str(path), machine, decided, n_cores)
+
+    return plan_with_best_kv(shape, options, plan) if is_auto(options) else plan(options)
+
+
+def _plan(shape: ModelShape, path: str, machine: Machine, options: LoadOptions, n_cores: int | None) -> LoadPlan:
+    """Plan with the KV types that the options name."""
+    check_options(options, shape)
     placement = Placement(
         shape,
         machine,
@@ -70,12 +80,12 @@ def plan_load(
         n_sequence_ids(options.n_slots),
     )
     search = _Search(placement, options)
-    n_gpu_layers, n_cells = search.choose(str(path))
+    n_gpu_layers, n_cells = search.choose(path)
     n_ctx = min(n_cells, options.n_ctx or n_cells, shape.n_ctx_train) if shape.is_encoder else n_cells
     n_batch = n_ctx if shape.is_encoder else min(options.n_batch, n_ctx)
     n_ubatch = n_ctx if shape.is_encoder else min(options.n_ubatch, n_batch)
     return LoadPlan(
-        path=str(path),
+        path=path,
         n_ctx=n_ctx,
         n_slots=options.n_slots,
         n_gpu_layers=n_gpu_layers,
@@ -206,9 +216,13 @@ def _with_auto_layers(options: LoadOptions) -> LoadOptions:
 
 
 def _can_be_q8_0(placement: Placement) -> bool:
-    shape, block = placement.shape, KV_TYPES["q8_0"].block_size
-    is_wide = not placement.kv_type_k.is_quantized and not placement.kv_type_v.is_quantized
-    return is_wide and uses_flash_attention(shape) and not shape.head_dim_k % block and not shape.head_dim_v % block
+    if placement.kv_type_k.is_quantized or placement.kv_type_v.is_quantized:
+        return False
+    try:
+        check_kv_types("q8_0", "q8_0", placement.shape)
+    except RequestError:
+        return False
+    return True
 
 
 def _largest_n_ctx(limit: int, fits: Callable[[int], bool]) -> int:

@@ -45,6 +45,10 @@ class AdapterSpec:
     """How strongly it is applied where a request does not say; 0 is not at all."""
 
 
+KV_AUTO = "auto"
+"""A KV type that the planner shall choose."""
+
+
 @dataclass(frozen=True)
 class LoadOptions:
     """What the caller asked for; None means: choose."""
@@ -54,6 +58,7 @@ class LoadOptions:
     n_slots: int = 4
     n_threads: int | None = None
     kv_type_k: str = "f16"
+    """Of KV_TYPES, or "auto"."""
     kv_type_v: str = "f16"
     n_batch: int = 2048
     n_ubatch: int = 512

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ from localllm.errors import LocalLLMError, ModelLoadFailed
 from localllm.llama.adapter import LoraAdapter
 from localllm.llama.batch import Batch
 from localllm.llama.callbacks import AbortFlag, EvalCallback
-from localllm.llama.library import first_log_error, last_log_errors, library, path_bytes
+from localllm.llama.library import first_log_error, kept_log, last_log_errors, library, path_bytes
 from localllm.llama.memory import KVMemory
 from localllm.llama.model import Model
 from localllm.llama.types import ggml_type_id
@@ -27,6 +28,8 @@ DECODE_ABORTED = 2
 
 Pooling = Literal["model", "none", "mean", "cls", "last", "rank"]
 _POOLING: dict[Pooling, int] = {"model": -1, "none": 0, "mean": 1, "cls": 2, "last": 3, "rank": 4}
+
+_KV_BUFFER = re.compile(r"KV buffer size = *([\d.]+) MiB")
 
 
 @dataclass(frozen=True)
@@ -76,15 +79,18 @@ class Context:
         self._abort_flag = abort_flag
         self._eval_callback = eval_callback
         last_log_errors(clear=True)
-        self._handle: Any = self._lib.llama_init_from_model(
-            model.handle, self._c_params(params, abort_flag, eval_callback)
-        )
+        with kept_log() as log_lines:
+            self._handle: Any = self._lib.llama_init_from_model(
+                model.handle, self._c_params(params, abort_flag, eval_callback)
+            )
         if not self._handle:
             raise ModelLoadFailed(
                 f"llama.cpp cannot make a context of {params.n_ctx} tokens: {first_log_error()}",
                 hint="Try a smaller --n-ctx or another --kv-type.",
             )
         self.model = model
+        self.kv_allocated_bytes = _kv_allocated_bytes(log_lines)
+        """Size of the KV cache, as llama.cpp logged it: each device's part rounded to a hundredth of a MiB."""
         memory = self._lib.llama_get_memory(self._handle)
         self.has_memory = bool(memory)
         """False for an encoder, which keeps nothing between batches; `memory` cannot be used then."""
@@ -162,6 +168,20 @@ class Context:
         row: Any = self._row.from_address(ctypes.addressof(pointer.contents))
         logits: NDArray[np.float32] = np.frombuffer(row, dtype=np.float32)
         return logits
+
+    def logits_rows(self, batch: Batch) -> NDArray[np.float32]:
+        """Return all logits of the batch, which must be the last one decoded: [batch.n_outputs, n_vocab] float32.
+
+        The rows are those of the tokens that asked for logits, in their order. The array is llama.cpp's own memory; the
+        next decode overwrites it.
+
+        Raises:
+            ValueError: no token asked for logits.
+        """
+        if not batch.n_outputs:
+            raise ValueError("no token of the batch has logits")
+        pointer = self._lib.llama_get_logits(self.handle)
+        return np.ctypeslib.as_array(pointer, shape=(batch.n_outputs, self.model.vocab.n_tokens))
 
     def saved_size(self, seq_id: int) -> int:
         """Return the bytes that the saved cells of a sequence take."""
@@ -303,6 +323,12 @@ class Context:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         self.close()
+
+
+def _kv_allocated_bytes(log_lines: Sequence[str]) -> int:
+    """Add up llama.cpp's lines of "... KV buffer size = 180.00 MiB", one for each device; no call tells it."""
+    found = (_KV_BUFFER.search(line) for line in log_lines)
+    return round(sum(float(size[1]) for size in found if size) * 1024**2)
 
 
 def _bytes_pointer(data: NDArray[np.uint8]) -> Any:

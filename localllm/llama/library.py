@@ -7,6 +7,8 @@ import logging
 import os
 import threading
 from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +32,8 @@ class _LogLines(threading.local):
         self._level = _ERROR
         self._line = ""
         self.errors: deque[str] = deque(maxlen=16)
+        self.kept: list[str] | None = None
+        """Every line, while somebody keeps them."""
 
     def write(self, level: int, text: str) -> None:
         if level != _CONTINUED:
@@ -41,6 +45,8 @@ class _LogLines(threading.local):
                 continue
             if self._level == _ERROR:
                 self.errors.append(line)
+            if self.kept is not None:
+                self.kept.append(line)
             log.log(_LEVELS.get(self._level, logging.DEBUG), "%s", line)
 
 
@@ -67,6 +73,16 @@ def library() -> Any:
             llama_cpp.llama_backend_init()
             _lib = llama_cpp
     return _lib
+
+
+@contextmanager
+def kept_log() -> Iterator[list[str]]:
+    """Collect the lines of any level that llama.cpp logs on this thread meanwhile; some facts it tells only there."""
+    lines = _lines.kept = []
+    try:
+        yield lines
+    finally:
+        _lines.kept = None
 
 
 def last_log_errors(*, clear: bool = False) -> list[str]:

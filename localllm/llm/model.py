@@ -281,7 +281,7 @@ def load(
         n_ctx: tokens of context; None is what the model was trained with, as far as memory allows.
         gpu_layers: how many layers go to the GPU; "auto" is as many as fit.
         n_threads: CPU threads; None is one for each performance core.
-        kv_type: ggml type of the cached keys, such as "f16" or "q8_0".
+        kv_type: ggml type of the cached keys, such as "f16" or "q8_0"; "auto" is f16, or q8_0 where memory is short.
         kv_type_v: that of the cached values; None is `kv_type`.
         n_slots: how many requests are answered at once.
         adapters: LoRA adapters to load, in GGUF form: a path each, or a path and a scale. All are applied where a

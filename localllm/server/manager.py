@@ -240,6 +240,8 @@ class ModelManager:
         model.last_used_s = time.monotonic()
         self.n_loads += 1
         log.info("loaded %s in %.1f s", model.name, time.monotonic() - started)
+        for note in llm.info.plan_notes:
+            log.info("%s: %s", model.name, note)
 
     async def _unload(self, model: ServedModel) -> None:
         llm, model.llm, model.keep_s = model.llm, None, None

@@ -59,6 +59,19 @@ def test_flags_reach_the_load_and_the_request(cli: Cli) -> None:
 
 
 @pytest.mark.parametrize("verb", [["run", "Hi"], ["chat"]])
+def test_kv_types_of_each_side_reach_the_load(cli: Cli, verb: list[str]) -> None:
+    flags = ["--kv-type", "auto", "--kv-type-v", "q5_1"]
+    assert cli(*verb, *flags, stdin="" if verb == ["chat"] else None).code == 0
+    assert (cli.loads[0]["kv_type"], cli.loads[0]["kv_type_v"]) == ("auto", "q5_1")
+
+
+def test_what_the_plan_reduced_is_said_on_stderr(cli: Cli) -> None:
+    cli.says("Hello!", plan_notes=("The KV cache is q8_0, so that n_ctx is 8192 and not 4096.",))
+    result = cli("run", "Hi")
+    assert (result.out, result.err) == ("Hello!\n", "The KV cache is q8_0, so that n_ctx is 8192 and not 4096.\n")
+
+
+@pytest.mark.parametrize("verb", [["run", "Hi"], ["chat"]])
 def test_adapters_reach_the_load(cli: Cli, verb: list[str]) -> None:
     flags = ["--lora-scaled", "b.gguf", "-0.5", "--lora", "a.gguf", "--lora", "c.gguf"]
     assert cli(*verb, *flags, stdin="" if verb == ["chat"] else None).code == 0

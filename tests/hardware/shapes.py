@@ -29,6 +29,14 @@ class Shape:
     keeps_kv: bool = True
 
     @property
+    def kv_width_k(self) -> list[int]:
+        return [n * self.head_dim_k if self.keeps_kv else 0 for n in self.n_head_kv]
+
+    @property
+    def kv_width_v(self) -> list[int]:
+        return [n * self.head_dim_v if self.keeps_kv else 0 for n in self.n_head_kv]
+
+    @property
     def weights_bytes(self) -> int:
         return sum(self.layer_bytes) + self.output_bytes + self.token_embd_bytes
 

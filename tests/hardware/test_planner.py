@@ -200,6 +200,73 @@ def test_quantized_kv_that_cannot_hold_the_heads_is_refused() -> None:
         plan(replace(LLAMA_8B, architecture="grok"), kv_type_v="q8_0")
 
 
+def test_sliding_window_heads_are_checked_too() -> None:
+    class Windowed(Shape):
+        @property
+        def kv_width_k(self) -> list[int]:
+            return [8 * 40, *[8 * 128] * 31]
+
+    with pytest.raises(RequestError, match=r"K cannot be kept as q8_0: .* have 40"):
+        plan(Windowed(), kv_type_k="q8_0")
+
+
+def test_latent_attention_takes_one_type_only() -> None:
+    class Latent(Shape):
+        @property
+        def kv_width_v(self) -> list[int]:
+            return [0] * 32
+
+    with pytest.raises(RequestError, match="computes both from one vector"):
+        plan(Latent(), kv_type_k="q8_0")
+    assert plan(Latent(), kv_type_k="q8_0", kv_type_v="q8_0").kv_type_v == "q8_0"
+
+
+AUTO = {"kv_type_k": "auto", "kv_type_v": "auto"}
+
+
+def test_auto_kv_is_f16_where_there_is_room() -> None:
+    got = plan(ram_gib=64, **AUTO)
+    assert (got.kv_type_k, got.kv_type_v, got.notes) == ("f16", "f16", ())
+    assert got == plan(ram_gib=64)
+
+
+def test_auto_kv_is_q8_0_where_the_context_grows_by_it_and_says_so() -> None:
+    wide, got = plan(ram_gib=7), plan(ram_gib=7, **AUTO)
+    assert (got.kv_type_k, got.kv_type_v) == ("q8_0", "q8_0")
+    assert got.n_ctx > wide.n_ctx
+    note = got.notes[-1]
+    assert f"KV cache is q8_0, so that n_ctx is {got.n_ctx} and not {wide.n_ctx}." in note and "Answers change" in note
+
+
+def test_auto_kv_is_q8_0_where_f16_does_not_fit() -> None:
+    refusal(n_ctx=131072, ram_gib=16)
+    got = plan(n_ctx=131072, ram_gib=16, **AUTO)
+    assert (got.n_ctx, got.kv_type_k) == (131072, "q8_0") and "f16 would not fit" in got.notes[-1]
+
+
+def test_auto_kv_puts_more_layers_on_the_gpu() -> None:
+    devices = (gpu(4),)
+    wide, got = plan(devices=devices, n_ctx=8192), plan(devices=devices, n_ctx=8192, **AUTO)
+    assert got.n_gpu_layers > wide.n_gpu_layers
+    assert any(f"{got.n_gpu_layers} layers are on the GPU and not {wide.n_gpu_layers}" in note for note in got.notes)
+
+
+def test_auto_kv_keeps_the_side_that_was_named() -> None:
+    got = plan(n_ctx=131072, ram_gib=17, kv_type_k="auto", kv_type_v="q4_0")
+    assert (got.kv_type_k, got.kv_type_v) in {("f16", "q4_0"), ("q8_0", "q4_0")}
+    assert plan(ram_gib=64, kv_type_k="auto", kv_type_v="q4_0").kv_type_k == "f16"
+
+
+def test_auto_kv_of_a_model_that_cannot_have_q8_0_is_f16() -> None:
+    odd = replace(LLAMA_8B, head_dim_k=80, head_dim_v=80)
+    got = plan(odd, ram_gib=7, **AUTO)
+    assert got.kv_type_k == "f16" and "have 80" in got.notes[-1]
+
+
+def test_auto_kv_that_fits_in_no_way_is_refused() -> None:
+    assert "--n-ctx" in str(refusal(n_ctx=10**6, **AUTO).hint)
+
+
 def test_a_refusal_does_not_offer_what_the_model_cannot_do() -> None:
     odd = replace(LLAMA_8B, head_dim_k=80, head_dim_v=80)
     assert "q8_0" not in str(refusal(shape=odd, n_ctx=131072 * 2).hint)

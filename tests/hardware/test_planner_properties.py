@@ -134,6 +134,20 @@ def test_explicit_values_are_obeyed_or_refused(
 
 @given(shapes, st.lists(devices, max_size=1), options, free_bytes)
 @settings(max_examples=100, deadline=None)
+def test_auto_kv_is_as_good_as_the_better_of_both(
+    shape: Shape, gpus: list[Device], wanted: LoadOptions, ram: int
+) -> None:
+    auto, *named = (
+        try_plan(shape, gpus, replace(wanted, kv_type_k=kind, kv_type_v=kind), ram) for kind in ("auto", "f16", "q8_0")
+    )
+    reached = [(plan.n_gpu_layers, plan.n_ctx) for plan in named if plan]
+    assert (auto is None) == (not reached)
+    if auto is not None:
+        assert (auto.n_gpu_layers, auto.n_ctx) == max(reached)
+
+
+@given(shapes, st.lists(devices, max_size=1), options, free_bytes)
+@settings(max_examples=100, deadline=None)
 def test_the_context_a_refusal_offers_fits(shape: Shape, gpus: list[Device], wanted: LoadOptions, ram: int) -> None:
     try:
         plan_load(shape, "m.gguf", gpus, wanted, ram, n_cores=1)
