@@ -20,6 +20,19 @@ class TokenLogprob(msgspec.Struct, frozen=True):
     logprob: float
 
 
+class Speculation(msgspec.Struct, frozen=True, kw_only=True):
+    """What drafts did for one request."""
+
+    kind: str
+    """The drafter."""
+    drafted: int
+    """Tokens that were proposed to the model."""
+    accepted: int
+    """... and that the model chose."""
+    speedup_est: float
+    """Decoding speed over what it would have been without drafts, estimated from steps without."""
+
+
 class Usage(msgspec.Struct, frozen=True, kw_only=True):
     """Counts of tokens."""
 
@@ -27,6 +40,8 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True):
     completion_tokens: int
     cached_tokens: int
     """Prompt tokens that were not computed again."""
+    speculation: Speculation | None = None
+    """None where speculation was off."""
 
 
 class Timings(msgspec.Struct, frozen=True, kw_only=True):

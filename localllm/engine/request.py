@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
+from localllm.hardware.types import SpecMode
+
 
 class SamplingParams(msgspec.Struct, frozen=True, kw_only=True):
     """How the next token is chosen. Defaults are llama-server's.
@@ -59,5 +61,7 @@ class GenerationRequest(msgspec.Struct, frozen=True, kw_only=True):
     """Reuse, and leave behind, cells of a shared prefix."""
     lora: tuple[tuple[int, float], ...] | None = None
     """Id and scale of the LoRA adapters to apply, and no others; None: those, and as, the model was loaded with."""
+    spec: SpecMode | None = None
+    """Whether several tokens are drafted and checked at once; what comes out is the same. None: as loaded."""
     visible_tokens: tuple[int, ...] = ()
     """Control tokens whose text is in the piece of their event; the pieces of others are empty."""

@@ -12,6 +12,7 @@ from localllm.engine.events import Event, Timings, Usage
 from localllm.engine.matchers import StopCondition, TokenConstraint
 from localllm.engine.radix_tree import Tokens, as_tokens
 from localllm.engine.request import GenerationRequest
+from localllm.engine.speculation.speculator import StreamDrafts
 from localllm.llama import SamplerChain
 
 
@@ -50,6 +51,7 @@ class Sequence:
         "saved",
         "seq_id",
         "sink",
+        "speculation",
         "stop",
         "tokens",
     )
@@ -81,6 +83,7 @@ class Sequence:
         self.seq_id: int = -1
         self.saved: NDArray[np.uint8] | None = None
         self.generated_eog = False
+        self.speculation: StreamDrafts | None = None
         self.clock = SequenceClock(now)
 
     @property
@@ -108,6 +111,7 @@ class Sequence:
             prompt_tokens=self.n_prompt,
             completion_tokens=self.n_generated + self.generated_eog,
             cached_tokens=self.n_cached,
+            speculation=None if self.speculation is None else self.speculation.report,
         )
 
     @property
