@@ -30,6 +30,7 @@ OTHER_VARIABLES = frozenset({paths.HOME_VARIABLE, "LOCALLLM_DEBUG", API_KEY_VARI
 """Variables with our prefix that are not settings; LOCALLLM_TEST_… are the tests' own."""
 
 KV_TYPE_NAMES = ("f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl")
+SPEC_MODES = ("auto", "off", "ngram")
 LOG_LEVELS = ("debug", "info", "warning", "error")
 
 Parse = Callable[[object], object]
@@ -135,6 +136,11 @@ class Settings:
     )
     kv_type: str = _setting(
         "f16", _kv_type, f"How keys and values are stored, one type or K,V: {', '.join(KV_TYPE_NAMES)}."
+    )
+    spec: Literal["auto", "off", "ngram"] = _setting(
+        "auto",
+        _choice(*SPEC_MODES),
+        "Draft tokens and check several at once: auto: where it pays, off, or ngram: wherever the text repeats.",
     )
     seed: int | None = _setting(
         None, _integer(0, 2**32 - 1, none_is="random"), "Seed of the sampler; random draws one each time."

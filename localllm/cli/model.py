@@ -25,6 +25,7 @@ def open_model(settings: Settings, status: StatusLine, adapters: Sequence[Adapte
             kv_type=settings.kv_type_k,
             kv_type_v=settings.kv_type_v,
             n_slots=1,
+            spec=settings.spec,
             adapters=adapters,
             in_process=in_process,
             on_progress=status.loading,

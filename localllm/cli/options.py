@@ -18,6 +18,7 @@ _METAVARS = {
     "threads": "N",
     "gpu_layers": "auto|all|N",
     "kv_type": "TYPE",
+    "spec": "auto|off|ngram",
     "seed": "N",
     "temperature": "X",
     "top_p": "P",
@@ -33,7 +34,7 @@ _FILE = click.Path(path_type=Path)
 Verb = TypeVar("Verb", bound=Callable[..., None])
 
 
-_LOADING = ("n_ctx", "threads", "gpu_layers", "kv_type")
+_LOADING = ("n_ctx", "threads", "gpu_layers", "kv_type", "spec")
 
 
 def adapter_options(command: Verb) -> Verb:

@@ -173,6 +173,7 @@ def _load_options(settings: Settings, n_slots: int) -> LoadOptions:
         n_threads=settings.threads,
         kv_type_k=settings.kv_type_k,
         kv_type_v=settings.kv_type_v,
+        spec=settings.spec,
     )
 
 

@@ -11,7 +11,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypedDict
+from typing import Any, TypedDict, cast, get_args
 
 import msgspec
 
@@ -19,6 +19,7 @@ from localllm.chat.schema import checked_schema
 from localllm.chat.stops import StopFilter
 from localllm.engine.request import GenerationRequest, SamplingParams
 from localllm.errors import InvalidGrammar, RequestError
+from localllm.hardware.types import SpecMode
 from localllm.llm.adapters import parse_lora
 from localllm.llm.bounds import BOUNDS, FINITE, MAX_SEED
 from localllm.llm.chat_options import NAMES as CHAT_NAMES
@@ -59,6 +60,8 @@ class GenerateOptions(TypedDict, total=False):
     ignore_eos: bool
     cache_prompt: bool
     lora: Sequence[Mapping[str, Any]] | None
+    spec: SpecMode | None
+    """Speculation: "auto", "off" or "ngram"; None is as the model was loaded."""
     temperature: float
     top_k: int
     top_p: float
@@ -104,6 +107,7 @@ class GenerationSpec:
     chat: ChatSpec
     lora: tuple[tuple[int, float], ...] | None
     """Id and scale of each LoRA adapter to apply; None: as the model was loaded."""
+    spec: SpecMode | None
 
     def requests(self, prompt: Sequence[int], visible_tokens: tuple[int, ...] = ()) -> list[GenerationRequest]:
         """Return one request per completion; a given seed grows by one from each to the next."""
@@ -122,6 +126,7 @@ class GenerationSpec:
             cache_prompt=self.cache_prompt,
             visible_tokens=visible_tokens,
             lora=self.lora,
+            spec=self.spec,
         )
 
 
@@ -149,6 +154,7 @@ def parse_options(options: Mapping[str, Any]) -> GenerationSpec:
         ignore_eos=_flag(options, "ignore_eos", default=False),
         cache_prompt=_flag(options, "cache_prompt", default=True),
         lora=parse_lora(options.get("lora")),
+        spec=_spec(options.get("spec")),
         chat=parse_chat_options(options),
     )
 
@@ -194,6 +200,13 @@ def _flag(options: Mapping[str, Any], name: str, *, default: bool) -> bool:
     if not isinstance(value, bool):
         raise RequestError(f"{name} is {value!r}; it must be True or False.")
     return value
+
+
+def _spec(value: Any) -> SpecMode | None:
+    modes = get_args(SpecMode)
+    if value is not None and value not in modes:
+        raise RequestError(f"spec is {value!r}; it must be one of {', '.join(modes)}.")
+    return cast("SpecMode | None", value)
 
 
 def _strings(name: str, value: object) -> tuple[str, ...]:

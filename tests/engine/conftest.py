@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from localllm.engine import Engine
-from localllm.hardware.types import LoadPlan, MemoryEstimate
+from localllm.hardware.types import LoadPlan, MemoryEstimate, SpecMode
 from localllm.llama import LoraAdapter, Model
 from tests.engine.driving import EngineFactory
 from tests.tiny_adapter import write_tiny_adapter
@@ -36,7 +36,9 @@ def adapters(tiny: Model, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 def make_engine(tiny: Model) -> Iterator[EngineFactory]:
     engines: list[Engine] = []
 
-    def make(*, n_ctx: int = 2048, n_slots: int = 8, kv_type: str = "f16", **options: object) -> Engine:
+    def make(
+        *, n_ctx: int = 2048, n_slots: int = 8, kv_type: str = "f16", spec: SpecMode = "off", **options: object
+    ) -> Engine:
         plan = LoadPlan(
             path="",
             n_ctx=n_ctx,
@@ -48,6 +50,7 @@ def make_engine(tiny: Model) -> Iterator[EngineFactory]:
             n_ubatch=512,
             n_threads=1,
             estimate=MemoryEstimate(0, 0, 0),
+            spec=spec,
         )
         engine = Engine(tiny, plan, **options)  # type: ignore[arg-type]
         engines.append(engine)

@@ -23,7 +23,7 @@ _MIN_COPY = 8
 """A match of this many tokens is a copy, whose source is worth remembering where it ends."""
 _RESUME_WINDOW = 48
 """Tokens of output, and of the source, within which a copy is taken up again."""
-_PROMPT_CHUNK = 4096
+_PROMPT_CHUNK = 2048
 """Prompt tokens that are indexed in one step, about 5 ms."""
 
 _LENGTHS = (2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128)

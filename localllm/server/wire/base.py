@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Protocol
+from typing import Annotated, Any, Literal, Protocol
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
@@ -44,6 +44,10 @@ class SamplingFields(WireModel):
     ignore_eos: bool | None = None
     cache_prompt: bool | None = Field(None, description="Reuse, and leave behind, what the prompt shares with others.")
     lora: list[LoraScale] | None = Field(None, description="Adapters and their scales; those not named are off.")
+
+    spec: Literal["auto", "off", "ngram"] | None = Field(
+        None, description="Whether tokens are drafted and checked several at once; the answer is the same."
+    )
 
     def sampling_options(self) -> dict[str, Any]:
         """Return the options of `localllm.llm` that were given."""
