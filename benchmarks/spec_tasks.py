@@ -71,7 +71,7 @@ Order 4714, 5 March 2024, Pedro Alves, Rua Nova 21, Porto: 4 chairs at 75.50, 1 
 Order 4715, 6 March 2024, Anna Keller, Bergstrasse 12, Zurich: 1 lamp at 49.90, not paid."""
 
 TASKS = {
-    "edit": "Rename the class Account to Konto and the method withdraw to take_out everywhere. Answer with the whole"
+    "edit": "Rename the method withdraw to take_out everywhere, and change nothing else. Answer with the whole"
     f" changed file only.\n\n```python\n{_CODE}```",
     "quote": "Summarise this report in five points. After each point, quote the sentence that it rests on, word by"
     f" word.\n\n{_REPORT}",
