@@ -12,7 +12,7 @@ from localllm.engine.speculation.width_cost import WidthCost
 
 DRAFT_LENGTHS = (1, 2, 3, 5, 7, 11, 15, 19, 23, 31, 39, 47)
 """Numbers of draft tokens in one step that are tried; with one stream, widths that fill the rows of CPU kernels."""
-MIN_GAIN = 1.05
+MIN_GAIN = 1.03
 """Expected tokens per second over those without drafts, from which on a draft is worth its risk."""
 _FIRST_CREDIT = 4.0
 _MAX_CREDIT = 16.0

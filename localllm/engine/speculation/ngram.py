@@ -28,10 +28,13 @@ _PROMPT_CHUNK = 2048
 
 _LENGTHS = (2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128)
 """A grade is for match lengths from one of these to the next."""
-_PRIORS = (0.25, 0.4, 0.5, 0.65, 0.75, 0.85, 0.9, 0.93, 0.95, 0.97, 0.98, 0.985, 0.99)
+_PRIORS = (0.4, 0.5, 0.65, 0.8, 0.87, 0.9, 0.93, 0.95, 0.96, 0.97, 0.98, 0.985, 0.99)
 _RESUMED_LENGTHS = (1, 2, 3, 5, 8)
-_RESUMED_PRIORS = (0.5, 0.65, 0.75, 0.8, 0.85)
-GRADE_PRIORS = (*_PRIORS, *_RESUMED_PRIORS)
+_RESUMED_PRIORS = (0.75, 0.8, 0.87, 0.92, 0.94)
+_DOUBTFUL_LENGTHS = (1, 4, 8, 16)
+_DOUBTFUL_PRIORS = (0.25, 0.35, 0.5, 0.6)
+"""Of tokens at which a copy departed from its source before: the source's own copy, or another of the same token."""
+GRADE_PRIORS = (*_PRIORS, *_RESUMED_PRIORS, *_DOUBTFUL_PRIORS)
 
 
 def _grade_table(lengths: Sequence[int], first: int, size: int) -> tuple[int, ...]:
@@ -39,6 +42,7 @@ def _grade_table(lengths: Sequence[int], first: int, size: int) -> tuple[int, ..
 
 
 _GRADES = _grade_table(_LENGTHS, 0, _MAX_LENGTH + MAX_DRAFT_TOKENS + 1)
+_DOUBTFUL_GRADES = _grade_table(_DOUBTFUL_LENGTHS, len(_PRIORS) + len(_RESUMED_PRIORS), len(_GRADES))
 _RESUMED_GRADES = _grade_table(_RESUMED_LENGTHS, len(_PRIORS), 2 * _MIN_COPY)
 """... from this many tokens on, a resumed copy is a match like others."""
 
@@ -91,6 +95,8 @@ class NgramDrafter:
         self._is_resumed = False
         self._lost: int | None = None
         self._lost_until = 0
+        self._surprises: set[int] = set()
+        self._missed: set[int] = set()
 
     @property
     def match(self) -> tuple[int, int] | None:
@@ -114,13 +120,15 @@ class NgramDrafter:
         return True
 
     def grades(self) -> Sequence[int]:
-        if self._source is None:
+        source, length = self._source, self._length
+        if source is None:
             return ()
-        length = self._length
-        if not self._is_resumed:
-            return _GRADES[length : length + MAX_DRAFT_TOKENS]
-        resumed = _RESUMED_GRADES[length:]
-        return (*resumed, *_GRADES[len(_RESUMED_GRADES) :])[:MAX_DRAFT_TOKENS]
+        grades = [*_RESUMED_GRADES[length:], *_GRADES[len(_RESUMED_GRADES) :]] if self._is_resumed else _GRADES[length:]
+        grades = list(grades[:MAX_DRAFT_TOKENS])
+        for i, token in enumerate(self.propose(MAX_DRAFT_TOKENS)):
+            if token in self._missed or source + i in self._surprises:
+                grades[i] = _DOUBTFUL_GRADES[length + i]
+        return grades
 
     def propose(self, n: int) -> list[int]:
         assert self._source is not None
@@ -137,8 +145,10 @@ class NgramDrafter:
             index.append(token)
             self._find(acceptance)
             return
-        is_hit = index.tokens[source] == token
-        acceptance.count((_RESUMED_GRADES if self._is_resumed else _GRADES)[self._length], is_hit)
+        proposed = index.tokens[source]
+        is_hit = proposed == token
+        acceptance.count(self._grade(source, proposed), is_hit)
+        self._remember(proposed, is_hit)
         index.append(token)
         if is_hit:
             self._source = source + 1
@@ -148,6 +158,20 @@ class NgramDrafter:
         if self._length >= _MIN_COPY:
             self._lost, self._lost_until = source, len(index.tokens) + _RESUME_WINDOW
         self._find(acceptance)
+
+    def _grade(self, source: int, proposed: int) -> int:
+        """Return the grade of the next token alone."""
+        if proposed in self._missed or source in self._surprises:
+            return _DOUBTFUL_GRADES[self._length]
+        return (_RESUMED_GRADES if self._is_resumed else _GRADES)[self._length]
+
+    def _remember(self, proposed: int, is_hit: bool) -> None:
+        """Keep where copies depart: what comes now is a surprise, and the token that was proposed was wrong."""
+        if is_hit:
+            self._missed.discard(proposed)
+        else:
+            self._missed.add(proposed)
+            self._surprises.add(len(self._index.tokens))
 
     def _find(self, acceptance: Acceptance) -> None:
         """Match the end anew: with a long n-gram, or where a lost copy may go on, or with a short n-gram."""
