@@ -50,6 +50,8 @@ class Acceptance:
         self._hits = [0.0] * len(shared)
         self._counts = [0.0] * len(shared)
         self._rates = [shared.rate(grade) for grade in range(len(shared))]
+        self.was_right = False
+        """Whether the last token was proposed rightly."""
 
     def rate(self, grade: int) -> float:
         """Return the probability that a token of this grade is right."""
@@ -57,6 +59,7 @@ class Acceptance:
 
     def count(self, grade: int, is_hit: bool) -> None:
         """Learn that a proposed token of this grade was right, or was not."""
+        self.was_right = is_hit
         self._shared.count(grade, is_hit)
         hits, count = self._hits[grade] + is_hit, self._counts[grade] + 1.0
         if count > _OWN_MAX:

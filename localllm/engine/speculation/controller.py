@@ -15,9 +15,11 @@ DRAFT_LENGTHS = (1, 2, 3, 5, 7, 11, 15, 19, 23, 31, 39, 47)
 MIN_GAIN = 1.03
 """Expected tokens per second over those without drafts, from which on a draft is worth its risk."""
 _FIRST_CREDIT = 4.0
-_MAX_CREDIT = 16.0
+_MAX_CREDIT = 24.0
 """In steps without drafts."""
 _CREDIT_A_STEP = 0.01
+_CREDIT_OF_MISSED_GAIN = 0.05
+"""Of a gain that could not be afforded, for a token that would have been right: one loss does not end a long copy."""
 _REJECTIONS_TO_FORGET = 128
 
 
@@ -28,6 +30,7 @@ class Controller:
         self._costs: dict[tuple[int, int], WidthCost] = {}
         self._credit = _FIRST_CREDIT
         self._n_rejected = 0
+        self._missed_gain = 0.0
 
     def cost(self, n_adapters: int, n_streams: int) -> WidthCost:
         """Return what batches cost with so many adapters, in units of a step of so many streams without drafts."""
@@ -44,6 +47,7 @@ class Controller:
         n_streams: int,
         n_max: int,
         max_ratio: float,
+        was_right: bool = False,
         is_forced: bool = False,
     ) -> list[int]:
         """Return how many tokens each draft shall have.
@@ -54,8 +58,11 @@ class Controller:
             n_streams: of the step, those without drafts included.
             n_max: draft tokens that there is room for.
             max_ratio: how many times a step without drafts the step may take.
+            was_right: whether the last tokens were what a draft would have said.
             is_forced: whether to draft at any price.
         """
+        if was_right:
+            self._credit = min(self._credit + _CREDIT_OF_MISSED_GAIN * self._missed_gain, _MAX_CREDIT)
         merged = sorted((p for survival in survivals for p in survival), reverse=True)[:n_max]
         total = self._best_total(merged, cost, n_streams, max_ratio, is_forced)
         if total == 0:
@@ -91,7 +98,7 @@ class Controller:
     ) -> int:
         """Return the number of draft tokens with the highest expected speed; `merged` has the likeliest first."""
         best_total, best_speed = 0, 0.0 if is_forced else MIN_GAIN
-        expected, taken = float(n_streams), 0
+        expected, taken, missed = float(n_streams), 0, 0.0
         for length in DRAFT_LENGTHS:
             length = min(length, len(merged))
             if length <= taken:
@@ -102,8 +109,13 @@ class Controller:
             speed = expected / n_streams / ratio
             if speed <= best_speed:
                 continue
-            if is_forced or (ratio <= max_ratio and self._can_afford(merged[:length], ratio, n_streams)):
+            if not is_forced and ratio > max_ratio:
+                continue
+            if is_forced or self._can_afford(merged[:length], ratio, n_streams):
                 best_total, best_speed = length, speed
+            else:
+                missed = max(missed, expected / n_streams - ratio)
+        self._missed_gain = missed if best_total == 0 else 0.0
         return best_total
 
     def _can_afford(self, survival: Sequence[float], ratio: float, n_streams: int) -> bool:

@@ -19,6 +19,7 @@ ORDERS = (6, 3, 2)
 """Lengths of the indexed n-grams, the longest first."""
 _MAX_LENGTH = 128
 """Longer matches are counted as this long."""
+_LONG_COPY = 16
 _MIN_COPY = 8
 """A match of this many tokens is a copy, whose source is worth remembering where it ends."""
 _RESUME_WINDOW = 48
@@ -30,11 +31,13 @@ _LENGTHS = (2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128)
 """A grade is for match lengths from one of these to the next."""
 _PRIORS = (0.4, 0.5, 0.65, 0.8, 0.87, 0.9, 0.93, 0.95, 0.96, 0.97, 0.98, 0.985, 0.99)
 _RESUMED_LENGTHS = (1, 2, 3, 5, 8)
-_RESUMED_PRIORS = (0.75, 0.8, 0.87, 0.92, 0.94)
+_RESUMED_PRIORS = (0.65, 0.75, 0.85, 0.9, 0.93)
+_RETURN_PRIORS = (0.88, 0.92, 0.94, 0.96, 0.97)
+"""... where the copy was at least `_LONG_COPY` tokens long when it was lost."""
 _DOUBTFUL_LENGTHS = (1, 4, 8, 16)
 _DOUBTFUL_PRIORS = (0.25, 0.35, 0.5, 0.6)
 """Of tokens at which a copy departed from its source before: the source's own copy, or another of the same token."""
-GRADE_PRIORS = (*_PRIORS, *_RESUMED_PRIORS, *_DOUBTFUL_PRIORS)
+GRADE_PRIORS = (*_PRIORS, *_RESUMED_PRIORS, *_RETURN_PRIORS, *_DOUBTFUL_PRIORS)
 
 
 def _grade_table(lengths: Sequence[int], first: int, size: int) -> tuple[int, ...]:
@@ -42,9 +45,10 @@ def _grade_table(lengths: Sequence[int], first: int, size: int) -> tuple[int, ..
 
 
 _GRADES = _grade_table(_LENGTHS, 0, _MAX_LENGTH + MAX_DRAFT_TOKENS + 1)
-_DOUBTFUL_GRADES = _grade_table(_DOUBTFUL_LENGTHS, len(_PRIORS) + len(_RESUMED_PRIORS), len(_GRADES))
+_DOUBTFUL_GRADES = _grade_table(_DOUBTFUL_LENGTHS, len(GRADE_PRIORS) - len(_DOUBTFUL_PRIORS), len(_GRADES))
 _RESUMED_GRADES = _grade_table(_RESUMED_LENGTHS, len(_PRIORS), 2 * _MIN_COPY)
 """... from this many tokens on, a resumed copy is a match like others."""
+_RETURN_GRADES = tuple(grade + len(_RESUMED_PRIORS) for grade in _RESUMED_GRADES)
 
 
 class NgramIndex:
@@ -95,6 +99,7 @@ class NgramDrafter:
         self._is_resumed = False
         self._lost: int | None = None
         self._lost_until = 0
+        self._lost_length = 0
         self._surprises: set[int] = set()
         self._missed: set[int] = set()
 
@@ -123,8 +128,10 @@ class NgramDrafter:
         source, length = self._source, self._length
         if source is None:
             return ()
-        grades = [*_RESUMED_GRADES[length:], *_GRADES[len(_RESUMED_GRADES) :]] if self._is_resumed else _GRADES[length:]
-        grades = list(grades[:MAX_DRAFT_TOKENS])
+        grades = list(_GRADES[length : length + MAX_DRAFT_TOKENS])
+        if self._is_resumed:
+            resumed = self._resumed_grades[length:]
+            grades[: len(resumed)] = resumed
         for i, token in enumerate(self.propose(MAX_DRAFT_TOKENS)):
             if token in self._missed or source + i in self._surprises:
                 grades[i] = _DOUBTFUL_GRADES[length + i]
@@ -157,13 +164,18 @@ class NgramDrafter:
             return
         if self._length >= _MIN_COPY:
             self._lost, self._lost_until = source, len(index.tokens) + _RESUME_WINDOW
+            self._lost_length = self._length
         self._find(acceptance)
 
     def _grade(self, source: int, proposed: int) -> int:
         """Return the grade of the next token alone."""
         if proposed in self._missed or source in self._surprises:
             return _DOUBTFUL_GRADES[self._length]
-        return (_RESUMED_GRADES if self._is_resumed else _GRADES)[self._length]
+        return (self._resumed_grades if self._is_resumed else _GRADES)[self._length]
+
+    @property
+    def _resumed_grades(self) -> tuple[int, ...]:
+        return _RETURN_GRADES if self._lost_length >= _LONG_COPY else _RESUMED_GRADES
 
     def _remember(self, proposed: int, is_hit: bool) -> None:
         """Keep where copies depart: what comes now is a surprise, and the token that was proposed was wrong."""
@@ -182,7 +194,9 @@ class NgramDrafter:
         if self._length >= ORDERS[0] or (resumed := self._resumption()) is None:
             return
         length = min(index.common_length(resumed), len(_RESUMED_GRADES) - 1)
-        if self._source is None or acceptance.rate(_RESUMED_GRADES[length]) >= acceptance.rate(_GRADES[self._length]):
+        if self._source is None or acceptance.rate(self._resumed_grades[length]) >= acceptance.rate(
+            _GRADES[self._length]
+        ):
             self._source, self._length, self._is_resumed = resumed, length, True
 
     def _resumption(self) -> int | None:

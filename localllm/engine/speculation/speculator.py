@@ -134,6 +134,7 @@ class Speculator:
             n_streams=n_streams,
             n_max=min(n_free, MAX_DRAFT_TOKENS),
             max_ratio=max_ratio,
+            was_right=all(s.speculation.acceptance.was_right for s in chosen if s.speculation is not None),
             is_forced=is_forced,
         )
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 
-_WEIGHT = 0.3
+_MIN_WEIGHT = 0.1
 _MAX_JUMP = 2.0
 """A measurement counts as this many times the prediction at most: a pause of the machine says nothing of widths."""
 _FORGET = 0.1
@@ -27,6 +27,7 @@ class WidthCost:
     def __init__(self, n_streams: int) -> None:
         self._n_streams = n_streams
         self._ratios: dict[int, float] = {}
+        self._counts: dict[int, int] = {}
         self._widths = [n_streams]
         self._curve = [1.0]
         self._slope = _UNKNOWN_SLOPE
@@ -46,10 +47,10 @@ class WidthCost:
 
     def observe(self, width: int, ratio: float) -> None:
         """Learn from a batch of `width` tokens."""
-        predicted = self.ratio(width)
-        old = self._ratios.get(width, predicted)
-        weight = _WEIGHT if width in self._ratios else 0.5 + 0.5 * (ratio <= _MAX_JUMP * predicted)
-        self._ratios[width] = old + weight * (min(ratio, _MAX_JUMP * predicted) - old)
+        ratio = min(ratio, _MAX_JUMP * self.ratio(width))
+        count = self._counts[width] = self._counts.get(width, 0) + 1
+        old = self._ratios.get(width, ratio)
+        self._ratios[width] = old + max(1 / count, _MIN_WEIGHT) * (ratio - old)
         self._rebuild()
 
     def forget(self) -> None:

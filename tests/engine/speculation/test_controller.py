@@ -74,7 +74,10 @@ class Simulated:
                 ready = drafter.follow(tokens, rates)
                 n_left = end - len(tokens)
                 survivals.append(rates.survival(drafter.grades()[: n_left - 1]) if ready else [])
-            counts = self.controller.choose(survivals, cost, n_streams=n_streams, n_max=47, max_ratio=99.0)
+            was_right = all(rates.was_right for _, rates, _ in live)
+            counts = self.controller.choose(
+                survivals, cost, n_streams=n_streams, n_max=47, max_ratio=99.0, was_right=was_right
+            )
             accepted = 0
             for (drafter, _, tokens), n in zip(live, counts, strict=True):
                 draft = drafter.propose(n) if n else []
@@ -154,6 +157,25 @@ def test_a_loss_is_paid_from_a_credit_that_comes_back_slowly() -> None:
         else:
             controller.credit_step()
     assert 4 < lost < 5 + 0.01 * n_steps
+
+
+def test_a_copy_goes_on_soon_after_one_dear_loss() -> None:
+    controller = Controller()
+    cost = controller.cost(0, 1)
+    cost.set_prior(0.4)
+    controller.observe(cost, n_streams=1, n_drafted=47, n_accepted=0, ratio=20.0)
+
+    def steps_until_drafted(*, was_right: bool) -> int:
+        for n in range(1000):
+            if controller.choose(
+                [[0.99**i for i in range(1, 47)]], cost, n_streams=1, n_max=47, max_ratio=99.0, was_right=was_right
+            )[0]:
+                return n
+            controller.credit_step()
+        return 1000
+
+    assert steps_until_drafted(was_right=False) == 1000
+    assert steps_until_drafted(was_right=True) < 60
 
 
 def test_forced_drafts_are_made_at_any_price_but_only_where_there_is_something() -> None:
