@@ -198,6 +198,7 @@ def run_tasks(settings: Settings, model: Model) -> dict[str, Any]:
     try:
         for name, text in TASKS.items():
             prompt = chat_prompt(model.vocab, text)
+            start(engine, prompt, 1, "off").wait()  # So that all runs begin from the same kept cells.
             known = start(engine, prompt, settings.n_tokens, "off").wait().tokens
             answers: list[Answer] = []
 
