@@ -12,6 +12,7 @@ setting, add a field to `Settings`. This module does not know what the settings 
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import Field, dataclass, field, fields
 from difflib import get_close_matches
@@ -32,6 +33,9 @@ OTHER_VARIABLES = frozenset({paths.HOME_VARIABLE, "LOCALLLM_DEBUG", API_KEY_VARI
 KV_TYPE_NAMES = ("f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl")
 SPEC_MODES = ("auto", "off", "ngram")
 LOG_LEVELS = ("debug", "info", "warning", "error")
+
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)i?b?", re.IGNORECASE)
+_UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 
 Parse = Callable[[object], object]
 """Returns the value in its own type; raises ValueError with what is allowed."""
@@ -118,6 +122,32 @@ def _kv_type(value: object) -> object:
     return value
 
 
+def parse_size(value: object) -> int:
+    """Return the bytes of a size such as "512MB" or "12 GiB"; units are powers of 1024.
+
+    Raises:
+        ValueError: it is no size; says what is allowed.
+    """
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**63:
+        return value
+    found = _SIZE.fullmatch(value.strip()) if isinstance(value, str) and len(value) <= 40 else None
+    if found is None:
+        raise ValueError("a size such as 512MB or 12GB")
+    return int(float(found[1]) * _UNITS[found[2].lower()])
+
+
+def _size(*, zero_is: str) -> Parse:
+    """Accept a size, or the word `zero_is`, which becomes 0."""
+
+    def parse(value: object) -> object:
+        try:
+            return 0 if value == zero_is else parse_size(value)
+        except ValueError as error:
+            raise ValueError(f"{error}, or {zero_is}") from None
+
+    return parse
+
+
 @dataclass(frozen=True)
 class Settings:
     """Every setting, decided. Make one with `load_settings`."""
@@ -136,6 +166,11 @@ class Settings:
     )
     kv_type: str = _setting(
         "f16", _kv_type, f"How keys and values are stored, one type or K,V: {', '.join(KV_TYPE_NAMES)}."
+    )
+    kv_store: int = _setting(
+        2 << 30,
+        _size(zero_is="off"),
+        "Disk for prompts that need not be computed again, such as 2GB; off: none are kept after the end.",
     )
     spec: Literal["auto", "off", "ngram"] = _setting(
         "auto",

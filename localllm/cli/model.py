@@ -24,6 +24,7 @@ def open_model(settings: Settings, status: StatusLine, adapters: Sequence[Adapte
             n_threads=settings.threads,
             kv_type=settings.kv_type_k,
             kv_type_v=settings.kv_type_v,
+            kv_store_bytes=settings.kv_store,
             n_slots=1,
             spec=settings.spec,
             adapters=adapters,

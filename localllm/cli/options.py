@@ -18,6 +18,7 @@ _METAVARS = {
     "threads": "N",
     "gpu_layers": "auto|all|N",
     "kv_type": "TYPE",
+    "kv_store": "SIZE",
     "spec": "auto|off|ngram",
     "seed": "N",
     "temperature": "X",
@@ -34,7 +35,7 @@ _FILE = click.Path(path_type=Path)
 Verb = TypeVar("Verb", bound=Callable[..., None])
 
 
-_LOADING = ("n_ctx", "threads", "gpu_layers", "kv_type", "spec")
+_LOADING = ("n_ctx", "threads", "gpu_layers", "kv_type", "kv_store", "spec")
 
 
 def adapter_options(command: Verb) -> Verb:

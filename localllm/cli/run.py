@@ -43,8 +43,8 @@ def command(
 ) -> None:
     """Answer one prompt, on stdout.
 
-    A single argument is the prompt, for the default model. Text piped to stdin is added to the prompt; where it is
-    all of the prompt, a single argument may be the model.
+    A single argument is the prompt, for the default model. Text piped to stdin goes before it, so that other
+    questions about the same text need not compute it again; where it is all, a single argument may be the model.
 
     \b
     localllm run "Why is the sky blue?"
@@ -129,7 +129,7 @@ def answer_json(done: Done, load_s: float) -> dict[str, Any]:
 
 
 def _joined(prompt: str, piped: str | None) -> str:
-    return prompt if piped is None else f"{prompt}\n\n{piped}"
+    return prompt if piped is None else f"{piped}\n\n{prompt}"
 
 
 def _looks_like_a_model(argument: str) -> bool:

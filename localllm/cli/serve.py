@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +12,7 @@ import click
 
 from localllm.cli.announce import announce, open_browser
 from localllm.cli.options import adapter_options, adapter_specs, load_options
-from localllm.config import API_KEY_VARIABLE, Settings, load_settings
+from localllm.config import API_KEY_VARIABLE, Settings, load_settings, parse_size
 from localllm.errors import RequestError
 from localllm.hardware.types import LoadOptions
 
@@ -21,9 +20,6 @@ if TYPE_CHECKING:
     from localllm.llm import LLM
     from localllm.server.manager import ModelEntry
     from localllm.server.settings import ServerSettings
-
-_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)i?b?", re.IGNORECASE)
-_UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 
 
 @click.command("serve", short_help="Serve models over HTTP, for OpenAI's clients and others.")
@@ -101,7 +97,7 @@ def command(
         allow_open=allow_open,
         allowed_hosts=hosts,
         cors_origins=origins,
-        max_body_bytes=parse_size(max_body, "--max-body"),
+        max_body_bytes=_bytes(max_body, "--max-body"),
         max_requests=max_requests,
         tls_cert=tls_cert,
         tls_key=tls_key,
@@ -113,21 +109,16 @@ def command(
         raise RequestError("An adapter belongs to one model.", hint="Serve that model alone with --lora.")
     options = replace(_load_options(settings, slots), adapters=tuple(specs))
     entries = parse_entries(refs, options, pinned=pinned, aliases=aliases)
-    limit = parse_size(max_memory, "--max-memory") if max_memory else None
+    limit = _bytes(max_memory, "--max-memory") if max_memory else None
     as_json = log_format == "json"
     _serve(server, entries, limit, idle_timeout, preload=preload, open_page=open_page, as_json=as_json)
 
 
-def parse_size(text: str, flag: str) -> int:
-    """Return bytes; units are powers of 1024.
-
-    Raises:
-        RequestError: it is not a size.
-    """
-    found = _SIZE.fullmatch(text.strip())
-    if found is None:
-        raise RequestError(f"{flag} is {text!r}; it must be a size.", hint="Write it like 512MB or 12GB.")
-    return int(float(found[1]) * _UNITS[found[2].lower()])
+def _bytes(text: str, flag: str) -> int:
+    try:
+        return parse_size(text)
+    except ValueError as error:
+        raise RequestError(f"{flag} is {text!r}; it must be {error}.", hint="Units are powers of 1024.") from None
 
 
 def _serve(
@@ -174,6 +165,7 @@ def _load_options(settings: Settings, n_slots: int) -> LoadOptions:
         kv_type_k=settings.kv_type_k,
         kv_type_v=settings.kv_type_v,
         spec=settings.spec,
+        kv_store_bytes=settings.kv_store,
     )
 
 

@@ -6,12 +6,14 @@ engine knows token ids only.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import logging
 import queue
 import threading
 import time
 from collections.abc import Callable, Iterable
+from collections.abc import Sequence as SequenceOf
 from typing import NamedTuple
 
 from localllm.engine import long_prompts
@@ -21,6 +23,7 @@ from localllm.engine.choose import choose_token
 from localllm.engine.counters import Counters, Totals
 from localllm.engine.events import ErrorInfo, Event, FinishEvent, FinishReason, PrefillProgress, StopCause
 from localllm.engine.intake import Intake
+from localllm.engine.kv_store import KVStore
 from localllm.engine.long_prompts import LongPrompts
 from localllm.engine.matchers import StopCondition, TokenConstraint
 from localllm.engine.prefix_cache import PrefixCache
@@ -37,6 +40,9 @@ from localllm.hardware.types import LoadPlan, n_output_rows, n_sequence_ids
 from localllm.llama import AbortFlag, Context, ContextParams, LoraAdapter, Model
 
 log = logging.getLogger("localllm.engine")
+
+SAVE_AFTER_S = 1.0
+"""Kept prefixes go to disk when the engine has had nothing to do for so long, and when it is closed."""
 
 
 class _Cancel(NamedTuple):
@@ -63,6 +69,8 @@ class Engine:
         adapters: loaded LoRA adapters by id, each with its scale where a request does not say. They stay the
             caller's, to be closed after the engine.
         max_host_cache_bytes: RAM for prefixes that left the cache.
+        store: where prefixes go that shall outlive the process.
+        adapter_names: what each adapter is, for the store.
         after_step: called on the engine's thread after each step's events.
         visitor: other work for this thread, done between steps; closed with the engine.
     """
@@ -74,6 +82,8 @@ class Engine:
         *,
         adapters: Iterable[tuple[LoraAdapter, float]] = (),
         max_host_cache_bytes: int = 1 << 30,
+        store: KVStore | None = None,
+        adapter_names: SequenceOf[str] = (),
         after_step: Callable[[], None] | None = None,
         visitor: Visitor | None = None,
     ) -> None:
@@ -100,7 +110,7 @@ class Engine:
         self.n_ctx = min(self.n_cells, model.n_ctx_train or self.n_cells)
         self.n_slots = plan.n_slots
         self._pool = CellPool(self._context.memory, self._context, self.n_cells, n_seq_max)
-        self._cache = PrefixCache(self._pool, max_host_cache_bytes)
+        self._cache = PrefixCache(self._pool, max_host_cache_bytes, store, adapter_names)
         self._scheduler = Scheduler(plan.n_slots, self._context.n_batch)
         self._room = Room(self._pool, self._cache, self._scheduler, can_share=model.can_roll_back)
         loaded = Adapters(tuple(adapters))
@@ -200,21 +210,30 @@ class Engine:
     def _run(self) -> None:
         try:
             while not self._closed.is_set():
-                self._take_commands(block=not self._has_work)
+                self._wait_for_work()
                 if self._has_work and not self._closed.is_set():
                     self._step_and_flush()
                 elif self._after_step is not None:
                     self._after_step()
+            self._end_all("cancelled")
+            self._cache.close()
         except BaseException:
             log.exception("the engine failed")
             self._end_all("error", ErrorInfo("EngineError", "The engine failed.", "Load the model again."))
         finally:
             self._shut_down()
 
+    def _wait_for_work(self) -> None:
+        """Take in commands; where there is nothing to do, save what was kept, and wait."""
+        while not self._has_work and self._cache.has_unsaved and not self._closed.is_set():
+            if self._take_commands(timeout_s=SAVE_AFTER_S) == 0:
+                self._cache.save_one()
+        self._take_commands(timeout_s=0.0 if self._has_work or self._closed.is_set() else None)
+
     def _shut_down(self) -> None:
         with self._submit_lock:
             self._closed.set()
-        self._take_commands(block=False)
+        self._take_commands()
         self._end_all("cancelled")
         if self._visitor is not None:
             self._visitor.close()
@@ -226,23 +245,27 @@ class Engine:
         for sequence in (*self._scheduler.running, *self._scheduler.waiting):
             self._finish(sequence, reason, error=error, keep=False)
 
-    def _take_commands(self, *, block: bool) -> None:
-        while block or not self._commands.empty():
-            command = self._commands.get()
-            block = False
-            if isinstance(command, Sequence):
-                self._totals.n_requests += 1
-                self._speculator.enter(command)
-                self._scheduler.enqueue(command)
-            elif isinstance(command, _Cancel):
-                sequence = self._scheduler.find(command.request_id)
-                if sequence is not None:
-                    self._finish(sequence, "cancelled")
-            elif isinstance(command, _Close):
-                return
+    def _take_commands(self, timeout_s: float | None = 0.0) -> int:
+        """Carry out what has been asked, after waiting for it so long; None waits for ever. Return how much it was."""
+        n = 0
+        with contextlib.suppress(queue.Empty):
+            while True:
+                command = self._commands.get(timeout=timeout_s) if timeout_s != 0 else self._commands.get_nowait()
+                n, timeout_s = n + 1, 0.0
+                if isinstance(command, Sequence):
+                    self._totals.n_requests += 1
+                    self._speculator.enter(command)
+                    self._scheduler.enqueue(command)
+                elif isinstance(command, _Cancel):
+                    sequence = self._scheduler.find(command.request_id)
+                    if sequence is not None:
+                        self._finish(sequence, "cancelled")
+                elif isinstance(command, _Close):
+                    break
+        return n
 
     def _listen(self) -> bool:
-        self._take_commands(block=False)
+        self._take_commands()
         return not self._closed.is_set()
 
     def _step(self) -> None:
@@ -311,7 +334,7 @@ class Engine:
 
     def _retry(self, plan: StepPlan) -> None:
         """After a run that changed nothing: it was aborted, or llama.cpp had no room (sliding-window caches)."""
-        self._take_commands(block=False)
+        self._take_commands()
         if self._runner.was_aborted:
             self._lost_s += self._runner.decode_s
         elif plan.drafts:

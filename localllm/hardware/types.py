@@ -72,6 +72,8 @@ class LoadOptions:
     adapters: tuple[AdapterSpec, ...] = ()
     spec: SpecMode = "auto"
     """For requests that do not say."""
+    kv_store_bytes: int = 0
+    """Disk for the states of prompts, all models together; 0 keeps none."""
 
 
 @dataclass(frozen=True)

@@ -266,6 +266,7 @@ def load(
     n_slots: int = 4,
     spec: SpecMode = "auto",
     adapters: Sequence[Adapter] = (),
+    kv_store_bytes: int = 0,
     in_process: bool = False,
     on_progress: Callable[[float], None] | None = None,
 ) -> LLM:
@@ -283,6 +284,7 @@ def load(
             expected to pay, "off", or "ngram" wherever the text repeats. What comes out is the same.
         adapters: LoRA adapters to load, in GGUF form: a path each, or a path and a scale. All are applied where a
             request does not choose among them with the option `lora`, by id, which is their place here.
+        kv_store_bytes: disk for the states of prompts, which then outlive the process; all models together. 0 is none.
         in_process: hold llama.cpp in this process, where a crash of it ends the process.
         on_progress: called with the loaded share, 0.0 to 1.0, on a thread of the backend's.
 
@@ -302,5 +304,6 @@ def load(
         kv_type_v=kv_type if kv_type_v is None else kv_type_v,
         adapters=tuple(adapter_spec(adapter) for adapter in adapters),
         spec=spec,
+        kv_store_bytes=kv_store_bytes,
     )
     return LLM(open_backend(resolve(ref), options, in_process=in_process, on_progress=on_progress))

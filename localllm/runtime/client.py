@@ -112,6 +112,7 @@ class WorkerBackend:
         return stats
 
     def submit(self, request: GenerationRequest, controls: TextControls, sink: Sink) -> int:
+        check_tokens(request.prompt, self._info.n_vocab)
         return self._call(lambda request_id: Submit(request_id, request, controls), sink=sink).call_id
 
     def embed(self, request: EmbedRequest, sink: VectorsSink) -> int:
@@ -145,13 +146,21 @@ class WorkerBackend:
                 self._sinks[call_id] = sink
             if vector_sink is not None:
                 self._vector_sinks[call_id] = vector_sink
-            self._process.send(message)
+            try:
+                self._process.send(message)
+            except BaseException:
+                del self._calls[call_id]
+                self._forget(call_id)
+                raise
         reply = inbox.get()
         if reply.error is not None:
-            self._sinks.pop(call_id, None)
-            self._vector_sinks.pop(call_id, None)
+            self._forget(call_id)
             raise reply.error.to_error()
         return reply
+
+    def _forget(self, call_id: int) -> None:
+        self._sinks.pop(call_id, None)
+        self._vector_sinks.pop(call_id, None)
 
     # The reader's thread.
 

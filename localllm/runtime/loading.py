@@ -11,8 +11,11 @@ from localllm.errors import UnsupportedModel
 from localllm.gguf import AdapterShape, ModelShape, check_adapter, check_loadable, read_header
 from localllm.hardware import available_ram_bytes, plan_load
 from localllm.hardware.types import AdapterSpec, LoadOptions, LoadPlan
+from localllm.paths import cache_dir
+from localllm.store.fingerprint import fingerprint
 
 if TYPE_CHECKING:
+    from localllm.engine.kv_store import KVStore
     from localllm.llama import Model
 
 
@@ -36,6 +39,22 @@ def _adapter_notes(specs: Sequence[AdapterSpec], shapes: Sequence[AdapterShape])
     for spec, shape in zip(specs, shapes, strict=True):
         if shape.n_ignored:
             yield f"{spec.path.name} brings {shape.n_ignored} trained norms, which llama.cpp does not apply."
+
+
+def open_kv_store(path: Path, plan: LoadPlan, max_bytes: int) -> KVStore | None:
+    """Return where this model's kept prompts lie on disk; None where none shall be kept.
+
+    Raises:
+        ModelNotFound: the file cannot be read.
+    """
+    from localllm.engine.kv_store import KVStore
+    from localllm.llama import build_info
+
+    if not max_bytes:
+        return None
+    # RoPE settings, layout and flash attention follow from the model, the types and llama.cpp's build.
+    parts = (fingerprint(path), plan.kv_type_k, plan.kv_type_v, "unified", f"layers {plan.n_gpu_layers}", build_info())
+    return KVStore(cache_dir() / "kv", " | ".join(parts), max_bytes)
 
 
 def load_model(path: Path, plan: LoadPlan, on_progress: Callable[[float], None] | None) -> Model:

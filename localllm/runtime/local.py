@@ -25,7 +25,8 @@ from localllm.gguf import ModelShape
 from localllm.hardware.types import AdapterSpec, LoadOptions, LoadPlan
 from localllm.runtime import texts
 from localllm.runtime.backend import AdapterInfo, EmbedRequest, ModelInfo, RankRequest, TextControls, check_tokens
-from localllm.runtime.loading import load_model, plan_model
+from localllm.runtime.loading import load_model, open_kv_store, plan_model
+from localllm.store.fingerprint import fingerprint
 
 if TYPE_CHECKING:
     from localllm.chat.grammar import GrammarCompiler
@@ -59,7 +60,7 @@ class LocalBackend:
         self._adapters: list[LoraAdapter] = []
         try:
             self._load_adapters(options.adapters)
-            self._start(shape, plan, [spec.scale for spec in options.adapters], after_step)
+            self._start(shape, plan, options, after_step)
         except BaseException:
             self._free()
             raise
@@ -73,14 +74,24 @@ class LocalBackend:
         self._info = msgspec.structs.replace(info, adapters=tuple(map(_describe_adapter, options.adapters)))
 
     def _start(
-        self, shape: ModelShape, plan: LoadPlan, scales: Sequence[float], after_step: Callable[[], None] | None
+        self, shape: ModelShape, plan: LoadPlan, options: LoadOptions, after_step: Callable[[], None] | None
     ) -> None:
         """Start what computes: an engine, which the embedder visits, or the embedder alone where no text is made."""
+        scales = [spec.scale for spec in options.adapters]
         n_ctx, adapters = min(plan.n_ctx, shape.n_ctx_train), list(zip(self._adapters, scales, strict=True))
         self._embedder = Embedder(self._model, plan, adapters=adapters, n_ctx=n_ctx, is_causal=not shape.is_encoder)
         self._engine: Engine | None = None
         if not shape.is_encoder:
-            self._engine = Engine(self._model, plan, adapters=adapters, after_step=after_step, visitor=self._embedder)
+            store = open_kv_store(self._model.path, plan, options.kv_store_bytes)
+            self._engine = Engine(
+                self._model,
+                plan,
+                adapters=adapters,
+                store=store,
+                adapter_names=[] if store is None else [fingerprint(spec.path) for spec in options.adapters],
+                after_step=after_step,
+                visitor=self._embedder,
+            )
         self._thread = self._engine or VisitorThread(self._embedder, after_step)
 
     def _describe(self, shape: ModelShape, plan: LoadPlan, load_s: float) -> ModelInfo:

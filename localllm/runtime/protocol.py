@@ -111,10 +111,12 @@ def frame(message: ToWorker | FromWorker) -> bytes:
     """Return the message as bytes, its length first. Lone surrogates, which have no UTF-8 form, become "?".
 
     Raises:
-        RequestError: the message is too long to send.
+        RequestError: the message is too long to send, or a number in it too large.
     """
     try:
         body = _encoder.encode(message)
+    except OverflowError as error:
+        raise RequestError("A number is too large.", hint="Integers have 64 bits at most.") from error
     except UnicodeEncodeError:
         plain = msgspec.to_builtins(message, builtin_types=(bytes,), str_keys=False, enc_hook=_encode_path)
         body = _encoder.encode(_encodable(plain))

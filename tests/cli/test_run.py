@@ -28,8 +28,8 @@ def test_answer_with_a_line_feed_gets_no_second_one(cli: Cli) -> None:
 
 
 def test_flags_reach_the_load_and_the_request(cli: Cli) -> None:
-    flags = "--n-ctx 512 --threads 2 --gpu-layers all --kv-type q8_0,f16 --spec ngram --seed 0 --temperature 0"
-    more = "--top-p 0.5 --top-k 7 --min-p 0.1 --max-tokens 3 --stop END --stop FIN --system Brief."
+    flags = "--n-ctx 512 --threads 2 --gpu-layers all --kv-type q8_0,f16 --kv-store 1GB --spec ngram --system Brief."
+    more = "--seed 0 --temperature 0 --top-p 0.5 --top-k 7 --min-p 0.1 --max-tokens 3 --stop END --stop FIN"
     cli.says("one two")
     result = cli("run", *flags.split(), *more.split(), "m.gguf", "Hi")
     assert result.out == "one\n"
@@ -41,6 +41,7 @@ def test_flags_reach_the_load_and_the_request(cli: Cli) -> None:
             "n_threads": 2,
             "kv_type": "q8_0",
             "kv_type_v": "f16",
+            "kv_store_bytes": 1 << 30,
             "n_slots": 1,
             "spec": "ngram",
             "adapters": [],
@@ -95,9 +96,9 @@ def test_raw_prompt_has_no_template(cli: Cli) -> None:
     assert cli("run", "--raw", "--system", "x", "Once").code == 6
 
 
-def test_piped_text_follows_the_prompt_after_a_blank_line(cli: Cli) -> None:
+def test_piped_text_goes_before_the_prompt_with_a_blank_line_between(cli: Cli) -> None:
     cli("run", "--raw", "Explain this.", stdin="a change\n")
-    assert cli.backend.calls[0].prompt_text == "Explain this.\n\na change"
+    assert cli.backend.calls[0].prompt_text == "a change\n\nExplain this."
 
 
 def test_piped_text_that_is_not_utf8_is_refused(cli: Cli) -> None:
@@ -110,11 +111,11 @@ def test_piped_text_that_is_not_utf8_is_refused(cli: Cli) -> None:
     ("arguments", "piped", "expected"),
     [
         (["Why?"], None, (None, "Why?")),
-        (["Why?"], "text", (None, "Why?\n\ntext")),
+        (["Why?"], "text", (None, "text\n\nWhy?")),
         (["smollm2"], "text", ("smollm2", "text")),
         (["some/model.GGUF"], "text", ("some/model.GGUF", "text")),
         (["smollm2", "Why?"], None, ("smollm2", "Why?")),
-        (["smollm2", "Why?"], "text", ("smollm2", "Why?\n\ntext")),
+        (["smollm2", "Why?"], "text", ("smollm2", "text\n\nWhy?")),
         ([], "text", (None, "text")),
     ],
 )

@@ -75,6 +75,13 @@ def test_detokenizing_a_foreign_token_is_refused(backend: Backend, tokens: list[
         backend.detokenize(tokens)
 
 
+@pytest.mark.parametrize("prompt", [(10**6,), (1, -1), (-(10**30),)])
+def test_prompt_of_foreign_tokens_is_refused(backend: Backend, prompt: tuple[int, ...]) -> None:
+    with pytest.raises(RequestError, match="outside 0 to"):
+        generate(backend, request(prompt=prompt))
+    assert generate(backend, request(max_tokens=2)).wait().reason == "length"
+
+
 def test_events_come_in_order_and_end_once(backend: Backend) -> None:
     record = generate(backend, request(max_tokens=12))
     kinds = [type(event) for event in record.events]

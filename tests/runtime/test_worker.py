@@ -22,7 +22,7 @@ from localllm.errors import EngineClosed, EngineError, ModelLoadFailed, RequestE
 from localllm.hardware.types import LoadOptions
 from localllm.runtime import TextControls, process
 from localllm.runtime.client import WorkerBackend
-from localllm.runtime.protocol import Reply, Tokenize, frame, read_frame, to_worker_decoder
+from localllm.runtime.protocol import Detokenize, Reply, Tokenize, frame, read_frame, to_worker_decoder
 from tests.runtime.conftest import OPTIONS, Record, generate, request
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals")
@@ -305,6 +305,11 @@ def test_error_crosses_as_its_own_class() -> None:
         assert (type(back), back.message, back.hint) == (type(error), error.message, error.hint)
     back = ErrorInfo.of(ZeroDivisionError("x")).to_error()
     assert type(back) is EngineError and "ZeroDivisionError: x" in back.message
+
+
+def test_number_that_no_frame_holds_is_a_bad_request() -> None:
+    with pytest.raises(RequestError, match="too large"):
+        frame(Detokenize(1, (10**30,)))
 
 
 def test_frames_survive_cuts_and_lone_surrogates() -> None:

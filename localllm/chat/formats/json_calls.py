@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import NamedTuple
 
-from localllm.chat.formats.call_object import CallReader
-from localllm.chat.formats.parser import StreamParser, ThinkingTags
+from localllm.chat.formats.object_calls import ObjectCallParser
+from localllm.chat.formats.parser import ThinkingTags
 
 
 class Fence(NamedTuple):
@@ -19,7 +19,7 @@ class Fence(NamedTuple):
 BARE = Fence("", "")
 
 
-class JsonCallParser(StreamParser):
+class JsonCallParser(ObjectCallParser):
     """Takes calls between fences, and between looser ones where an answer begins with them.
 
     Args:
@@ -41,10 +41,6 @@ class JsonCallParser(StreamParser):
         self._fences = {fence.start: fence for fence in fences}
         self._loose = tuple(loose)
         self._fence = BARE
-        self._cursor = 0
-        self._n_opening = 0
-        self._reader = CallReader(names)
-        self._has_begun = False
 
     def _answer(self) -> bool:
         """The beginning of the answer, where looser fences count."""
@@ -70,35 +66,8 @@ class JsonCallParser(StreamParser):
 
     def _open(self, fence: Fence, n: int, *, is_loose: bool) -> bool:
         """Read a call that may begin after `n` characters, which stay in the buffer until it is sure."""
-        self._fence, self._cursor, self._n_opening = fence, n, n
-        self._reader = CallReader(self._names, name_first=is_loose)
-        self._has_begun = False
-        return self._go(self._calling)
-
-    def _calling(self) -> bool:
-        self._cursor += self._reader.feed(self._buffer[self._cursor :])
-        if self._reader.name is not None:
-            start = self._at
-            self._drop(self._cursor)
-            self._cursor = 0
-            if not self._has_begun:
-                self._begin_call(start, self._reader.name, self._reader.id)
-                self._has_begun = True
-            self._more_arguments(self._reader.take_arguments(), start, self._at)
-        if self._reader.done:
-            self._end_call()
-            return self._go(self._closing)
-        if self._reader.failed or (self._ended and not self._has_begun and self._buffer):
-            return self._give_up()
-        return False
-
-    def _give_up(self) -> bool:
-        """What follows is content; so is what was held back, if no call was announced."""
-        if not self._has_begun:
-            self._say(self._n_opening)
-        elif self._reader.has_arguments:
-            self._end_call()
-        return self._go(self._text)
+        self._fence = fence
+        return self._read_call(n, n, then=self._closing, otherwise=self._text, name_first=is_loose)
 
     def _closing(self) -> bool:
         text = self._buffer.lstrip()

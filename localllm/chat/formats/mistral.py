@@ -12,8 +12,8 @@ import re
 from collections.abc import Collection, Sequence
 
 from localllm.chat.formats.base import Format, call_json
-from localllm.chat.formats.call_object import CallReader
 from localllm.chat.formats.lark import Lark, either, literal, quoted
+from localllm.chat.formats.object_calls import ObjectCallParser
 from localllm.chat.formats.parser import StreamParser, ThinkingTags
 from localllm.chat.formats.tools import Tool, Toolbox
 from localllm.chat.messages import ToolCall
@@ -23,16 +23,12 @@ _HEAD = re.compile(r"\s*([\w.:/-]{1,128})\s*(?:\[CALL_ID\]\s*(\w{1,64})\s*)?(?:\
 _MAX_HEAD_CHARS = 256
 
 
-class MistralParser(StreamParser):
+class MistralParser(ObjectCallParser):
     """Takes calls in either form."""
 
     def __init__(self, tags: ThinkingTags | None, *, is_thinking: bool, names: Collection[str]) -> None:
         super().__init__(tags, is_thinking=is_thinking, names=names)
         self._after_arguments = self._after_call
-        self._reader = CallReader(names)
-        self._cursor = 0
-        self._n_opening = 0
-        self._has_begun = False
 
     def _answer(self) -> bool:
         if self._text_before((_CALLS,), self._say) is None:
@@ -68,30 +64,7 @@ class MistralParser(StreamParser):
 
     def _open_item(self, n: int, n_opening: int) -> bool:
         """Read the item of a list that begins after `n` characters; the first `n_opening` are its marker."""
-        self._cursor, self._n_opening = n, n_opening
-        self._reader, self._has_begun = CallReader(self._names), False
-        return self._go(self._item)
-
-    def _item(self) -> bool:
-        self._cursor += self._reader.feed(self._buffer[self._cursor :])
-        if self._reader.name is not None:
-            start = self._at
-            self._drop(self._cursor)
-            self._cursor = 0
-            if not self._has_begun:
-                self._begin_call(start, self._reader.name, self._reader.id)
-                self._has_begun = True
-            self._more_arguments(self._reader.take_arguments(), start, self._at)
-        if self._reader.done:
-            self._end_call()
-            return self._go(self._between_items)
-        if self._reader.failed or (self._ended and not self._has_begun and self._buffer):
-            if not self._has_begun:
-                self._say(self._n_opening)
-            elif self._reader.has_arguments:
-                self._end_call()
-            return self._go(self._answer)
-        return False
+        return self._read_call(n, n_opening, then=self._between_items, otherwise=self._answer)
 
     def _between_items(self) -> bool:
         text = self._buffer.lstrip()

@@ -14,7 +14,7 @@ from localllm.conformance.target import CHAT, Target, published_context
 
 _N_HANG_UPS = 12
 _MAX_PREFILL_WORDS = 6000
-_TOKENS_A_WORD = 4
+_TOKENS_A_WORD = 5
 
 
 async def _endless(target: Target, prompt: str = COUNT, *, stream: bool) -> Json:
