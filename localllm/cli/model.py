@@ -28,6 +28,7 @@ def open_model(settings: Settings, status: StatusLine, adapters: Sequence[Adapte
             kv_type_v=kv_type_v,
             kv_store_bytes=settings.kv_store,
             n_slots=1,
+            spec=settings.spec,
             adapters=adapters,
             in_process=in_process,
             on_progress=status.loading,

@@ -21,6 +21,7 @@ _METAVARS = {
     "kv_type_k": "TYPE",
     "kv_type_v": "TYPE",
     "kv_store": "SIZE",
+    "spec": "auto|off|ngram",
     "seed": "N",
     "temperature": "X",
     "top_p": "P",
@@ -39,7 +40,7 @@ Verb = TypeVar("Verb", bound=Callable[..., None])
 
 
 _MACHINE = ("threads", "gpu_layers")
-_LOADING = ("n_ctx", "threads", "gpu_layers", "kv_type", "kv_type_k", "kv_type_v", "kv_store")
+_LOADING = ("n_ctx", "threads", "gpu_layers", "kv_type", "kv_type_k", "kv_type_v", "kv_store", "spec")
 _POLICY = ("context_policy", "n_sink")
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+import msgspec
 
 from localllm.cli.model import open_model
 from localllm.cli.options import adapter_specs, generation_options, shared_options
@@ -117,6 +118,7 @@ def answer_json(done: Done, load_s: float) -> dict[str, Any]:
             "completion_tokens": usage.completion_tokens,
             "cached_tokens": usage.cached_tokens,
             "evicted_tokens": usage.evicted_tokens,
+            "speculation": None if usage.speculation is None else msgspec.structs.asdict(usage.speculation),
         },
         "timings": {
             "load_s": load_s,

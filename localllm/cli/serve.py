@@ -170,6 +170,7 @@ def _load_options(settings: Settings, n_slots: int) -> LoadOptions:
         n_threads=settings.threads,
         kv_type_k=kv_type_k,
         kv_type_v=kv_type_v,
+        spec=settings.spec,
         kv_store_bytes=settings.kv_store,
     )
 

@@ -22,6 +22,8 @@ class Totals:
     n_cancelled: int = 0
     n_steps: int = 0
     n_tokens_decoded: int = 0
+    n_tokens_drafted: int = 0
+    n_tokens_accepted: int = 0
     n_tokens_prefilled: int = 0
     n_tokens_cached: int = 0
     n_cells_used_max: int = 0
@@ -30,11 +32,13 @@ class Totals:
     n_adapter_switches: int = 0
     clear_cache_requested: bool = False
 
-    def count_step(self, plan: StepPlan, runner: Runner, n_cells_used: int, busy_s: float) -> None:
+    def count_step(self, plan: StepPlan, runner: Runner, *, n_accepted: int, n_cells_used: int, busy_s: float) -> None:
         """Count a step that `runner` has just run."""
         self.n_steps += 1
         self.n_adapter_switches += runner.has_switched
-        self.n_tokens_decoded += len(plan.streams)
+        self.n_tokens_decoded += len(plan.streams) + n_accepted
+        self.n_tokens_drafted += plan.n_drafted
+        self.n_tokens_accepted += n_accepted
         self.n_tokens_prefilled += plan.n_chunk
         self.n_cells_used_max = max(self.n_cells_used_max, n_cells_used)
         self.decode_s += runner.decode_s
@@ -76,6 +80,8 @@ class Counters:
             n_adapter_switches=totals.n_adapter_switches,
             n_steps=totals.n_steps,
             n_tokens_decoded=totals.n_tokens_decoded,
+            n_tokens_drafted=totals.n_tokens_drafted,
+            n_tokens_accepted=totals.n_tokens_accepted,
             n_tokens_prefilled=totals.n_tokens_prefilled,
             n_tokens_cached=totals.n_tokens_cached,
             n_tokens_evicted=self.room.n_tokens_evicted,

@@ -33,10 +33,11 @@ from localllm.engine.room import Room
 from localllm.engine.runner import Runner
 from localllm.engine.scheduler import Scheduler, StepPlan
 from localllm.engine.sequence import Sequence
+from localllm.engine.speculation.speculator import Speculator
 from localllm.engine.stats import EngineStats
 from localllm.engine.visits import Visitor
 from localllm.errors import EngineClosed, LocalLLMError
-from localllm.hardware.types import LoadPlan, n_sequence_ids
+from localllm.hardware.types import LoadPlan, n_output_rows, n_sequence_ids
 from localllm.llama import AbortFlag, Context, ContextParams, LoraAdapter, Model, shift_facts
 
 log = logging.getLogger("localllm.engine")
@@ -99,6 +100,7 @@ class Engine:
                 n_batch=plan.n_batch,
                 n_ubatch=plan.n_ubatch,
                 n_seq_max=n_seq_max,
+                n_outputs_max=n_output_rows(plan.n_slots) if model.can_roll_back else None,
                 n_threads=plan.n_threads,
                 kv_type_k=plan.kv_type_k,
                 kv_type_v=plan.kv_type_v,
@@ -116,6 +118,7 @@ class Engine:
         facts = shift_facts(model, self._context, plan.kv_type_k)
         policies = Policies(why_not(facts), facts.architecture, self.n_ctx, self._vocab.bos)
         self._intake = Intake(self._vocab, self.n_ctx, loaded, policies)
+        self._speculator = Speculator(plan.spec, is_possible=model.can_roll_back)
         self._commands: queue.SimpleQueue[Command] = queue.SimpleQueue()
         self._runner = Runner(
             self._context, self._pool, loaded, abort, has_newcomers=lambda: not self._commands.empty()
@@ -254,6 +257,7 @@ class Engine:
                 n, timeout_s = n + 1, 0.0
                 if isinstance(command, Sequence):
                     self._totals.n_requests += 1
+                    self._speculator.enter(command)
                     self._scheduler.enqueue(command)
                 elif isinstance(command, _Cancel):
                     sequence = self._scheduler.find(command.request_id)
@@ -284,6 +288,7 @@ class Engine:
             n_computed = self._long_prompts.prefill(plan.chunks[0][0])
             self._totals.n_tokens_prefilled += n_computed
             return
+        plan = self._with_drafts(plan)
         try:
             has_slid = self._room.slide(plan)
             outputs = self._runner.run(plan, self._young_s(plan), may_abort=not has_slid)
@@ -295,12 +300,25 @@ class Engine:
             return
         self._lost_s = 0.0
         self._report_prefill(plan)
-        for sequence, index in outputs:
-            self._advance(sequence, index)
+        accepted = {s.request_id: self._verify(s, index, plan.drafts.get(s.request_id, ())) for s, index in outputs}
         busy_s = time.perf_counter() - started
         if self._scheduler.aside is None and not (self._runner.has_switched or has_slid):
-            self._scheduler.cost.observe(len(plan.streams), plan.n_chunk, busy_s)
-        self._totals.count_step(plan, self._runner, self._pool.n_used, busy_s)
+            self._learn(plan, accepted, busy_s)
+        n_accepted, n_used = sum(accepted.values()), self._pool.n_used
+        self._totals.count_step(plan, self._runner, n_accepted=n_accepted, n_cells_used=n_used, busy_s=busy_s)
+
+    def _with_drafts(self, plan: StepPlan) -> StepPlan:
+        if self._scheduler.aside is not None:
+            return plan
+        n_free = min(self._pool.n_free, self._context.n_batch) - len(plan.streams)
+        return self._speculator.draft(plan, self._scheduler.cost, n_free=n_free, n_ctx=self.n_ctx)
+
+    def _learn(self, plan: StepPlan, accepted: dict[int, int], busy_s: float) -> None:
+        cost = self._scheduler.cost
+        if not plan.chunks:
+            self._speculator.observe(plan, accepted, cost, busy_s)
+        if not plan.drafts:
+            cost.observe(len(plan.streams), plan.n_chunk, busy_s)
 
     @property
     def _has_work(self) -> bool:
@@ -323,6 +341,8 @@ class Engine:
         self._take_commands()
         if self._runner.was_aborted:
             self._lost_s += self._runner.decode_s
+        elif plan.drafts:
+            self._speculator.hold()
         elif any(s in self._scheduler.running for s in plan.sequences) and not self._room.relieve():
             self._give_up()
 
@@ -345,6 +365,22 @@ class Engine:
     def _report_progress(self, sequence: Sequence, n_done: int) -> None:
         if sequence.n_generated == 0:
             self._emit(sequence, PrefillProgress(sequence.request_id, n_done, sequence.n_prompt, sequence.n_cached))
+
+    def _verify(self, sequence: Sequence, index: int, draft: tuple[int, ...] | list[int]) -> int:
+        """Choose tokens as long as they are the draft's, and the one after; return how many of the draft were."""
+        state, n_accepted = sequence.speculation, 0
+        if draft and state is not None:
+            state.n_drafted += len(draft)
+        self._advance(sequence, index)
+        while n_accepted < len(draft) and sequence.seq_id >= 0 and sequence.tokens[-1] == draft[n_accepted]:
+            n_accepted += 1
+            sequence.n_past += 1
+            if state is not None:
+                state.n_accepted += 1
+            self._advance(sequence, index + n_accepted)
+        if draft and sequence.seq_id >= 0:
+            self._room.drop_draft(sequence)
+        return n_accepted
 
     def _advance(self, sequence: Sequence, index: int, context: Context | None = None) -> None:
         """Choose a sequence's next token, and end the sequence if that was its last."""
@@ -383,6 +419,7 @@ class Engine:
         """Take a sequence out, keep or free its cells, free its sampler, and say that it ended."""
         if sequence.seq_id >= 0:
             self._scheduler.stop(sequence)
+            self._room.drop_draft(sequence)
             self._room.leave(sequence, keep=keep)
         else:
             self._scheduler.waiting.remove(sequence)

@@ -20,6 +20,19 @@ class TokenLogprob(msgspec.Struct, frozen=True):
     logprob: float
 
 
+class Speculation(msgspec.Struct, frozen=True, kw_only=True):
+    """What drafts did for one request."""
+
+    kind: str
+    """The drafter."""
+    drafted: int
+    """Tokens that were proposed to the model."""
+    accepted: int
+    """... and that the model chose."""
+    speedup_est: float
+    """Decoding speed over what it would have been without drafts, estimated from steps without."""
+
+
 class Usage(msgspec.Struct, frozen=True, kw_only=True):
     """Counts of tokens."""
 
@@ -29,6 +42,8 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True):
     """Prompt tokens that were not computed again."""
     evicted_tokens: int = 0
     """Tokens, of prompt and answer, that left the context while it slid."""
+    speculation: Speculation | None = None
+    """None where speculation was off."""
 
 
 class Timings(msgspec.Struct, frozen=True, kw_only=True):

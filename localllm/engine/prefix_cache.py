@@ -136,8 +136,8 @@ class PrefixCache:
         return self._restore(entry, match.n)
 
     def _restore(self, entry: _Entry, n: int) -> tuple[int, int]:
-        assert entry.data is not None
-        if len(entry.tokens) > self._pool.n_free:
+        # Making room for it may have pushed it out of RAM itself.
+        if entry.data is None or len(entry.tokens) > self._pool.n_free:
             return self._pool.allocate(), 0
         seq_id = self._pool.restore(entry.data, len(entry.tokens))
         if seq_id is None:

@@ -6,6 +6,8 @@ from typing import Literal
 
 import msgspec
 
+from localllm.hardware.types import SpecMode
+
 ContextPolicy = Literal["error", "shift", "sinks"]
 """What happens when a sequence fills its context: it ends ("length"); or it keeps its head, or its first tokens, and
 forgets the oldest of the rest."""
@@ -71,5 +73,7 @@ class GenerationRequest(msgspec.Struct, frozen=True, kw_only=True):
     """Tokens at the beginning that "sinks" keeps."""
     n_keep: int | None = None
     """Tokens at the beginning that "shift" keeps; below 0 is the whole prompt, None is BOS alone."""
+    spec: SpecMode | None = None
+    """Whether several tokens are drafted and checked at once; what comes out is the same. None: as loaded."""
     visible_tokens: tuple[int, ...] = ()
     """Control tokens whose text is in the piece of their event; the pieces of others are empty."""

@@ -102,6 +102,11 @@ class Room:
         if sequence.request.cache_prompt and self._can_share and sequence.shows_prompt:
             self._cache.offer_live(sequence.seq_id, sequence.adapters, sequence.prompt)
 
+    def drop_draft(self, sequence: Sequence) -> None:
+        """Free the cells of draft tokens that the sequence did not take."""
+        if self._pool.length(sequence.seq_id) > sequence.n_cells:
+            self._pool.shrink(sequence.seq_id, sequence.n_cells)
+
     def leave(self, sequence: Sequence, *, keep: bool) -> None:
         """Take a running sequence's cells: keep them for the next that starts alike, or free them."""
         if keep and sequence.request.cache_prompt and self._can_share:

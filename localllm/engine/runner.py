@@ -61,8 +61,9 @@ class Runner:
                 in this one, layer by layer; interrupted, it would begin again with those that it has rotated.
 
         Returns:
-            The sequences that have a token to choose, each with the index of its logits; None if llama.cpp found no
-            room, or the run was aborted, and nothing has changed.
+            The sequences that have a token to choose, each with the index of its logits, those of its draft's tokens
+            following; None if llama.cpp found no room, or the run was aborted, and nothing has changed. The cells of
+            drafts are the pool's, but not yet the sequences' `n_past`.
 
         Raises:
             DecodeFailed: llama.cpp failed; the sequences of the plan are lost.
@@ -105,13 +106,12 @@ class Runner:
         batch.clear()
         outputs = []
         for sequence in plan.streams:
-            pool.grow(sequence.seq_id, 1)
-            outputs.append(
-                (
-                    sequence,
-                    batch.add(sequence.tokens[-1], sequence.n_cells, sequence.seq_id, wants_logits=True),
-                )
-            )
+            draft = plan.drafts.get(sequence.request_id, [])
+            pool.grow(sequence.seq_id, 1 + len(draft))
+            index = batch.add(sequence.tokens[-1], sequence.n_cells, sequence.seq_id, wants_logits=True)
+            if draft:
+                batch.add_outputs(draft, sequence.n_cells + 1, sequence.seq_id)
+            outputs.append((sequence, index))
         for sequence, n in plan.chunks:
             pool.grow(sequence.seq_id, n)
             is_last = n == sequence.n_pending

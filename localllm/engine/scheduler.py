@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import bisect
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 
 from localllm.engine.adapters import AdapterSet
 from localllm.engine.cost import YOUNG_SHARE, StepCost
@@ -19,11 +19,13 @@ MIN_SHARED_WAIT = 64
 
 @dataclass(frozen=True, slots=True)
 class StepPlan:
-    """What one step evaluates: one token of each stream, and chunks of prompts, all of one adapter set."""
+    """What one step evaluates, of one adapter set: a token of each stream, perhaps a draft, and chunks of prompts."""
 
     adapters: AdapterSet
     streams: list[Sequence]
     chunks: list[tuple[Sequence, int]]
+    drafts: Mapping[int, list[int]] = field(default_factory=dict)
+    """What is proposed after a stream's next token, by request id."""
 
     def __iter__(self) -> Iterator[tuple[Sequence, int]]:
         """Yield each sequence with the number of its tokens."""
@@ -35,8 +37,12 @@ class StepPlan:
         return sum(n for _, n in self.chunks)
 
     @property
+    def n_drafted(self) -> int:
+        return sum(map(len, self.drafts.values()))
+
+    @property
     def n_tokens(self) -> int:
-        return len(self.streams) + self.n_chunk
+        return len(self.streams) + self.n_drafted + self.n_chunk
 
     @property
     def sequences(self) -> list[Sequence]:

@@ -13,6 +13,7 @@ from localllm.engine.events import Event, Timings, Usage
 from localllm.engine.matchers import StopCondition, TokenConstraint
 from localllm.engine.radix_tree import Tokens, as_tokens
 from localllm.engine.request import GenerationRequest
+from localllm.engine.speculation.speculator import StreamDrafts
 from localllm.llama import SamplerChain
 
 
@@ -55,6 +56,7 @@ class Sequence:
         "saved",
         "seq_id",
         "sink",
+        "speculation",
         "stop",
         "tokens",
         "window",
@@ -90,6 +92,7 @@ class Sequence:
         self.seq_id: int = -1
         self.saved: NDArray[np.uint8] | None = None
         self.generated_eog = False
+        self.speculation: StreamDrafts | None = None
         self.clock = SequenceClock(now)
 
     @property
@@ -147,6 +150,7 @@ class Sequence:
             completion_tokens=self.n_generated + self.generated_eog,
             cached_tokens=self.n_cached,
             evicted_tokens=self.n_evicted,
+            speculation=None if self.speculation is None else self.speculation.report,
         )
 
     @property

@@ -36,6 +36,10 @@ class EngineStats(msgspec.Struct, frozen=True, kw_only=True):
     """Seconds inside llama_decode."""
     busy_s: float
     """Seconds inside steps, decode_s included; the rest is the engine's own share."""
+    n_tokens_drafted: int = 0
+    """Proposed by speculation."""
+    n_tokens_accepted: int = 0
+    """... and chosen by the model; they are among the decoded."""
     n_inputs_embedded: int = 0
     """Texts that became vectors or scores."""
     n_tokens_embedded: int = 0

@@ -99,7 +99,9 @@ class Placement:
     kv_type_v: KVType
     n_ubatch: int
     n_seq_max: int
-    """Sequence ids, and so rows of logits."""
+    """Sequence ids."""
+    n_output_rows: int
+    """Rows of logits."""
 
     @property
     def n_gpu_layers_max(self) -> int:
@@ -140,7 +142,7 @@ class Placement:
         """Return what `n_gpu_layers` offloaded layers and `n_ctx` cells take, and where."""
         shape, devices = self.shape, self.machine.devices
         kv = kv_layer_bytes(shape, self.kv_type_k, self.kv_type_v, n_ctx)
-        n_outputs = max(n_ctx, self.n_seq_max) if shape.is_encoder else self.n_seq_max
+        n_outputs = max(n_ctx, self.n_seq_max) if shape.is_encoder else self.n_output_rows
         compute = compute_buffer_bytes(
             shape,
             n_ctx,

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Literal
 
 DeviceKind = Literal["cpu", "gpu", "igpu", "accel"]
+SpecMode = Literal["auto", "off", "ngram"]
+"""Drafts. auto: where they are expected to pay; off: never; ngram: wherever the text repeats, at any price."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,16 @@ N_KEPT_PREFIXES = 16
 def n_sequence_ids(n_slots: int) -> int:
     """Return how many sequence ids a context of `n_slots` slots gets."""
     return min(N_SEQ_LIMIT, n_slots + N_KEPT_PREFIXES)
+
+
+MAX_DRAFT_TOKENS = 47
+"""Draft tokens of one step, all streams together. With a single stream's own token that is 48, a multiple of the rows
+that ggml's CPU kernels take at once."""
+
+
+def n_output_rows(n_slots: int) -> int:
+    """Return how many rows of logits a context of `n_slots` slots sets aside: drafts need one a token."""
+    return max(n_sequence_ids(n_slots), n_slots + MAX_DRAFT_TOKENS)
 
 
 MAX_ADAPTER_SCALE = 10.0
@@ -63,6 +75,8 @@ class LoadOptions:
     n_batch: int = 2048
     n_ubatch: int = 512
     adapters: tuple[AdapterSpec, ...] = ()
+    spec: SpecMode = "auto"
+    """For requests that do not say."""
     kv_store_bytes: int = 0
     """Disk for the states of prompts, all models together; 0 keeps none."""
 
@@ -98,3 +112,5 @@ class LoadPlan:
     devices: tuple[Device, ...] = field(default=())
     notes: tuple[str, ...] = ()
     """What was reduced and why, a line each, for the user."""
+    spec: SpecMode = "auto"
+    """For requests that do not say."""

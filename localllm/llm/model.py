@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, Unpack
 from localllm.engine.events import Event
 from localllm.engine.stats import EngineStats
 from localllm.errors import RequestError
-from localllm.hardware.types import LoadOptions
+from localllm.hardware.types import LoadOptions, SpecMode
 from localllm.llm.adapters import Adapter, adapter_spec
 from localllm.llm.events import ChatEvent, Done, Progress
 from localllm.llm.options import GenerateOptions, GenerationSpec, parse_options, parse_text_options
@@ -269,6 +269,7 @@ def load(
     kv_type: str = "f16",
     kv_type_v: str | None = None,
     n_slots: int = 4,
+    spec: SpecMode = "auto",
     adapters: Sequence[Adapter] = (),
     kv_store_bytes: int = 0,
     in_process: bool = False,
@@ -284,6 +285,8 @@ def load(
         kv_type: ggml type of the cached keys, such as "f16" or "q8_0"; "auto" is f16, or q8_0 where memory is short.
         kv_type_v: that of the cached values; None is `kv_type`.
         n_slots: how many requests are answered at once.
+        spec: whether tokens are drafted and checked several at once, where a request does not say: "auto" where it is
+            expected to pay, "off", or "ngram" wherever the text repeats. What comes out is the same.
         adapters: LoRA adapters to load, in GGUF form: a path each, or a path and a scale. All are applied where a
             request does not choose among them with the option `lora`, by id, which is their place here.
         kv_store_bytes: disk for the states of prompts, which then outlive the process; all models together. 0 is none.
@@ -305,6 +308,7 @@ def load(
         kv_type_k=kv_type,
         kv_type_v=kv_type if kv_type_v is None else kv_type_v,
         adapters=tuple(adapter_spec(adapter) for adapter in adapters),
+        spec=spec,
         kv_store_bytes=kv_store_bytes,
     )
     return LLM(open_backend(resolve(ref), options, in_process=in_process, on_progress=on_progress))

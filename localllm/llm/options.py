@@ -11,7 +11,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypedDict
+from typing import Any, TypedDict, cast, get_args
 
 import msgspec
 
@@ -19,6 +19,7 @@ from localllm.chat.schema import checked_schema
 from localllm.chat.stops import StopFilter
 from localllm.engine.request import CONTEXT_POLICIES, ContextPolicy, GenerationRequest, SamplingParams
 from localllm.errors import InvalidGrammar, RequestError
+from localllm.hardware.types import SpecMode
 from localllm.llm.adapters import parse_lora
 from localllm.llm.bounds import BOUNDS, FINITE, MAX_SEED
 from localllm.llm.chat_options import NAMES as CHAT_NAMES
@@ -66,6 +67,8 @@ class GenerateOptions(TypedDict, total=False):
     n_keep: int | None
     """Tokens that "shift" keeps, -1 for the whole prompt; None: a conversation's up to the end of the system prompt, a
     text's BOS."""
+    spec: SpecMode | None
+    """Speculation: "auto", "off" or "ngram"; None is as the model was loaded."""
     temperature: float
     top_k: int
     top_p: float
@@ -114,6 +117,7 @@ class GenerationSpec:
     context_policy: ContextPolicy
     n_sink: int
     n_keep: int | None
+    spec: SpecMode | None
 
     def requests(
         self, prompt: Sequence[int], visible_tokens: tuple[int, ...] = (), n_head: int | None = None
@@ -145,6 +149,7 @@ class GenerationSpec:
             context_policy=self.context_policy,
             n_sink=self.n_sink,
             n_keep=n_head if self.n_keep is None else self.n_keep,
+            spec=self.spec,
         )
 
 
@@ -175,6 +180,7 @@ def parse_options(options: Mapping[str, Any]) -> GenerationSpec:
         context_policy=_context_policy(options.get("context_policy", "error")),
         n_sink=options.get("n_sink", 4),
         n_keep=options.get("n_keep"),
+        spec=_spec(options.get("spec")),
         chat=parse_chat_options(options),
     )
 
@@ -227,6 +233,13 @@ def _flag(options: Mapping[str, Any], name: str, *, default: bool) -> bool:
     if not isinstance(value, bool):
         raise RequestError(f"{name} is {value!r}; it must be True or False.")
     return value
+
+
+def _spec(value: Any) -> SpecMode | None:
+    modes = get_args(SpecMode)
+    if value is not None and value not in modes:
+        raise RequestError(f"spec is {value!r}; it must be one of {', '.join(modes)}.")
+    return cast("SpecMode | None", value)
 
 
 def _strings(name: str, value: object) -> tuple[str, ...]:

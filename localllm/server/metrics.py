@@ -38,6 +38,8 @@ _COUNTERS = {
     "engine_tokens_prefilled": ("n_tokens_prefilled", "Prompt tokens computed."),
     "engine_tokens_reused": ("n_tokens_cached", "Prompt tokens reused from the prefix cache."),
     "engine_tokens_evicted": ("n_tokens_evicted", "Tokens that left full contexts which slide."),
+    "engine_tokens_drafted": ("n_tokens_drafted", "Tokens that speculation proposed."),
+    "engine_tokens_accepted": ("n_tokens_accepted", "... of these, chosen by the model."),
     "engine_steps": ("n_steps", "Steps of the engine."),
     "engine_preemptions": ("n_preemptions", "Requests that gave way for a while because cells ran out."),
     "engine_decode_seconds": ("decode_s", "Seconds inside llama.cpp."),

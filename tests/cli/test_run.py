@@ -32,8 +32,8 @@ def test_answer_with_a_line_feed_gets_no_second_one(cli: Cli) -> None:
 
 
 def test_flags_reach_the_load_and_the_request(cli: Cli) -> None:
-    flags = "--n-ctx 512 --threads 2 --gpu-layers all --kv-type q8_0,f16 --kv-store 1GB --seed 0 --temperature 0"
-    more = "--top-p 0.5 --top-k 7 --min-p 0.1 --max-tokens 3 --stop END --stop FIN --system Brief."
+    flags = "--n-ctx 512 --threads 2 --gpu-layers all --kv-type q8_0,f16 --kv-store 1GB --spec ngram --system Brief."
+    more = "--seed 0 --temperature 0 --top-p 0.5 --top-k 7 --min-p 0.1 --max-tokens 3 --stop END --stop FIN"
     cli.says("one two")
     result = cli("run", *flags.split(), *more.split(), "m.gguf", "Hi")
     assert result.out == "one\n"
@@ -47,6 +47,7 @@ def test_flags_reach_the_load_and_the_request(cli: Cli) -> None:
             "kv_type_v": "f16",
             "kv_store_bytes": 1 << 30,
             "n_slots": 1,
+            "spec": "ngram",
             "adapters": [],
             "in_process": True,
         }
@@ -94,7 +95,13 @@ def test_json_is_one_object_of_this_shape(cli: Cli) -> None:
     assert json.loads(result.out) == {
         "text": "Grüße",
         "finish_reason": "stop",
-        "usage": {"prompt_tokens": 19, "completion_tokens": 7, "cached_tokens": 0, "evicted_tokens": 0},
+        "usage": {
+            "prompt_tokens": 19,
+            "completion_tokens": 7,
+            "cached_tokens": 0,
+            "evicted_tokens": 0,
+            "speculation": None,
+        },
         "timings": {"load_s": 0.25, "ttft_s": 0.08, "prefill_tok_s": 400.0, "decode_tok_s": 152.0},
     }
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from localllm.engine import Engine
-from localllm.hardware.types import LoadPlan, MemoryEstimate
+from localllm.hardware.types import LoadPlan, MemoryEstimate, SpecMode
 from localllm.llama import LoraAdapter, Model
 from tests.engine.driving import EngineFactory
 from tests.tiny_adapter import write_tiny_adapter
@@ -45,7 +45,13 @@ def make_engine(tiny: Model) -> Iterator[EngineFactory]:
     engines: list[Engine] = []
 
     def make(
-        *, model: Model = tiny, n_ctx: int = 2048, n_slots: int = 8, kv_type: str = "f16", **options: object
+        *,
+        model: Model = tiny,
+        n_ctx: int = 2048,
+        n_slots: int = 8,
+        kv_type: str = "f16",
+        spec: SpecMode = "off",
+        **options: object,
     ) -> Engine:
         plan = LoadPlan(
             path="",
@@ -58,6 +64,7 @@ def make_engine(tiny: Model) -> Iterator[EngineFactory]:
             n_ubatch=512,
             n_threads=1,
             estimate=MemoryEstimate(0, 0, 0),
+            spec=spec,
         )
         engine = Engine(model, plan, **options)  # type: ignore[arg-type]
         engines.append(engine)

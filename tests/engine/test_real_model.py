@@ -32,7 +32,7 @@ def make_engine(model: Model) -> Iterator[Callable[[int], Engine]]:
     engines = []
 
     def make(n_ctx: int) -> Engine:
-        plan = LoadPlan("", n_ctx, 8, 0, "f16", "f16", 512, 512, 2, MemoryEstimate(0, 0, 0))
+        plan = LoadPlan("", n_ctx, 8, 0, "f16", "f16", 512, 512, 2, MemoryEstimate(0, 0, 0), spec="off")
         engines.append(Engine(model, plan))
         return engines[-1]
 

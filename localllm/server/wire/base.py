@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Protocol
+from typing import Annotated, Any, Literal, Protocol
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
@@ -46,6 +46,10 @@ class SamplingFields(WireModel):
     context_policy: str | None = Field(None, description="When the context is full: error, shift or sinks.")
     n_sink: int | None = Field(None, description="Tokens at the beginning that the policy sinks keeps.")
     lora: list[LoraScale] | None = Field(None, description="Adapters and their scales; those not named are off.")
+
+    spec: Literal["auto", "off", "ngram"] | None = Field(
+        None, description="Whether tokens are drafted and checked several at once; the answer is the same."
+    )
 
     def sampling_options(self) -> dict[str, Any]:
         """Return the options of `localllm.llm` that were given."""

@@ -14,7 +14,7 @@ from localllm.server.errors import BadRequest, Problem, openai_error
 from localllm.server.wire.base import LogitBias, SamplingFields, Stop, StreamOptions
 from localllm.server.wire.chat import FINGERPRINT, ResponseFormat
 from localllm.server.wire.frames import SSE_DONE, sse_data
-from localllm.server.wire.usage import LegacyLogprobs, evicted_usage, llama_timings, openai_usage
+from localllm.server.wire.usage import LegacyLogprobs, evicted_usage, llama_timings, openai_usage, speculation_usage
 
 DEFAULT_MAX_TOKENS = 16
 """OpenAI's, for this API."""
@@ -154,6 +154,7 @@ class CompletionReply:
                 usage[name] += more[name]
             usage |= evicted_usage(usage.get("evicted_tokens", 0) + more.get("evicted_tokens", 0))
             usage["prompt_tokens_details"]["cached_tokens"] += more["prompt_tokens_details"]["cached_tokens"]
+        usage |= speculation_usage(done)
         return {"usage": usage, "timings": llama_timings(done[0].usage, done[0].timings)}
 
     def _echo(self, index: int) -> str:

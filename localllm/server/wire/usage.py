@@ -21,6 +21,7 @@ def openai_usage(done: Sequence[Done]) -> dict[str, Any]:
         "total_tokens": prompt + completion,
         "prompt_tokens_details": {"cached_tokens": cached},
         "completion_tokens_details": {"reasoning_tokens": sum(d.reasoning_tokens for d in done)},
+        **speculation_usage(done),
     }
 
 
@@ -29,10 +30,26 @@ def evicted_usage(n_evicted: int) -> dict[str, int]:
     return {"evicted_tokens": n_evicted} if n_evicted else {}
 
 
+def speculation_usage(done: Sequence[Done]) -> dict[str, Any]:
+    """Return what drafts did for all completions, if they were allowed; the speed-up is the mean."""
+    reports = [d.usage.speculation for d in done if d.usage.speculation is not None]
+    if not reports:
+        return {}
+    counts = {
+        "kind": reports[0].kind,
+        "drafted": sum(r.drafted for r in reports),
+        "accepted": sum(r.accepted for r in reports),
+        "speedup_est": sum(r.speedup_est for r in reports) / len(reports),
+    }
+    return {"speculation": counts}
+
+
 def llama_timings(usage: Usage, timings: Timings) -> dict[str, Any]:
     """Return llama-server's `timings` of one completion, in milliseconds and tokens a second."""
     n_prompt = usage.prompt_tokens - usage.cached_tokens
     n_decoded = max(usage.completion_tokens - 1, 0)
+    report = usage.speculation
+    drafts = {} if report is None else {"draft_n": report.drafted, "draft_n_accepted": report.accepted}
     return {
         "cache_n": usage.cached_tokens,
         "prompt_n": n_prompt,
@@ -43,6 +60,7 @@ def llama_timings(usage: Usage, timings: Timings) -> dict[str, Any]:
         "predicted_per_token_ms": 1e3 * timings.decode_s / n_decoded if n_decoded else 0.0,
         "predicted_per_second": timings.decode_tok_s,
         "queue_ms": 1e3 * timings.queue_s,
+        **drafts,
     }
 
 

@@ -1,0 +1,228 @@
+"""Simulations: drafts for recorded texts, on machines whose batches cost this or that."""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pytest
+
+from localllm.engine.speculation.acceptance import Acceptance, SharedRates
+from localllm.engine.speculation.controller import Controller
+from localllm.engine.speculation.ngram import GRADE_PRIORS, NgramDrafter
+from localllm.engine.speculation.width_cost import WidthCost
+
+Curve = Callable[[int], float]
+
+
+def cpu(width: int) -> float:
+    """Steps of width 1 that a batch takes, as measured with a 1.5B model on 2 cores: 4 cost 3.1, 16 10, 24 12."""
+    points = [(1, 1.0), (4, 3.1), (16, 10.0), (24, 12.0), (48, 22.0)]
+    for (w0, c0), (w1, c1) in itertools.pairwise(points):
+        if width <= w1:
+            return c0 + (c1 - c0) * (width - w0) / (w1 - w0)
+    return 22.0 * width / 48
+
+
+def flat(width: int) -> float:
+    """... on a GPU."""
+    return 1.0 + 0.01 * (width - 1)
+
+
+def prose(seed: int, n: int) -> list[int]:
+    """Words by Zipf's law in short phrases that recur: short matches are everywhere, and mostly wrong."""
+    rng = random.Random(seed)
+    phrases = [[int(rng.paretovariate(0.6)) % 2000 for _ in range(rng.randint(1, 4))] for _ in range(300)]
+    text: list[int] = []
+    while len(text) < n:
+        text += phrases[int(rng.paretovariate(0.7)) % 300]
+    return text[:n]
+
+
+def edited(source: list[int], seed: int, every: int = 60) -> list[int]:
+    """Return a copy in which a token in `every` is another."""
+    rng = random.Random(seed)
+    return [rng.randrange(5000, 6000) if rng.random() < 1 / every else token for token in source]
+
+
+@dataclass
+class Simulated:
+    """A machine that generates recorded texts, several at once in turns of one batch."""
+
+    curve: Curve
+    per_token: float
+    """Seconds of a prompt's token, where a step of width 1 takes one."""
+
+    def __post_init__(self) -> None:
+        self.controller = Controller()
+        self.shared = SharedRates(GRADE_PRIORS)
+        self.rng = random.Random(9)
+        self.n_drafted = 0
+
+    def speedup(self, prompt: list[int], output: list[int], n_streams: int = 1) -> float:
+        """Generate `output` on all streams and return the speed over that without drafts."""
+        drafters = [(NgramDrafter(), Acceptance(self.shared), [*prompt, output[0]]) for _ in range(n_streams)]
+        plain_s, end, spent = self.curve(n_streams), len(prompt) + len(output), 0.0
+        cost = self.controller.cost(0, n_streams)
+        cost.set_prior(self.per_token / plain_s)
+        n_steps = 0
+        while (live := [d for d in drafters if len(d[2]) < end]) and len(live) == n_streams:
+            survivals = []
+            for drafter, rates, tokens in live:
+                ready = drafter.follow(tokens, rates)
+                n_left = end - len(tokens)
+                survivals.append(rates.survival(drafter.grades()[: n_left - 1]) if ready else [])
+            was_right = all(rates.was_right for _, rates, _ in live)
+            counts = self.controller.choose(
+                survivals, cost, n_streams=n_streams, n_max=47, max_ratio=99.0, was_right=was_right
+            )
+            accepted = 0
+            for (drafter, _, tokens), n in zip(live, counts, strict=True):
+                draft = drafter.propose(n) if n else []
+                truth = output[len(tokens) - len(prompt) :]
+                k = next((i for i, (a, b) in enumerate(zip(draft, truth, strict=False)) if a != b), len(draft))
+                tokens += truth[: k + 1]
+                accepted += k
+            drafted = sum(counts)
+            seconds = self.curve(n_streams + drafted) * self.rng.gauss(1.0, 0.08)
+            spent += seconds
+            n_steps += 1
+            self.n_drafted += drafted
+            if drafted:
+                self.controller.observe(
+                    cost, n_streams=n_streams, n_drafted=drafted, n_accepted=accepted, ratio=seconds / plain_s
+                )
+            else:
+                self.controller.credit_step()
+        made = sum(len(d[2]) - len(prompt) - 1 for d in drafters) / n_streams
+        return made * plain_s / spent
+
+
+def cpu_machine() -> Simulated:
+    return Simulated(cpu, 0.5)
+
+
+def gpu_machine() -> Simulated:
+    return Simulated(flat, 0.01)
+
+
+@pytest.mark.parametrize("machine", [cpu_machine, gpu_machine])
+def test_prose_is_never_slower_to_speak_of(machine: Callable[[], Simulated]) -> None:
+    simulated = machine()
+    for seed in range(6):
+        text = prose(seed, 1200)
+        assert simulated.speedup(text[:400], text[400:]) >= 0.97
+
+
+def test_edits_gain_on_a_cpu_most_of_what_wide_batches_can_give() -> None:
+    simulated, source = cpu_machine(), prose(1, 900)
+    speedups = [simulated.speedup(source, edited(source, seed)) for seed in range(4)]
+    assert min(speedups) > 1.05 and sum(speedups) / 4 > 1.25
+    assert simulated.speedup(source, source) > 1.7
+
+
+def test_edits_gain_more_where_width_is_cheap() -> None:
+    simulated, source = gpu_machine(), prose(1, 900)
+    assert min(simulated.speedup(source, edited(source, seed)) for seed in range(4)) > 7
+
+
+def test_eight_streams_draft_on_a_gpu_and_hardly_on_a_cpu() -> None:
+    source = prose(2, 500)
+    assert gpu_machine().speedup(source, edited(source, 1), n_streams=8) > 2
+    for text in (prose(3, 500), edited(source, 1)):
+        assert cpu_machine().speedup(source, text, n_streams=8) > 0.97
+
+
+def test_text_that_repeats_only_to_break_off_costs_little() -> None:
+    """The worst there is: every match runs for twenty tokens, then is wrong."""
+    rng = random.Random(5)
+    source = [rng.randrange(1000) for _ in range(2000)]
+    text = [t for i in range(60) for t in source[i * 30 : i * 30 + 20]]
+    simulated = cpu_machine()
+    assert simulated.speedup(source, text) >= 0.96
+
+
+def test_a_loss_is_paid_from_a_credit_that_comes_back_slowly() -> None:
+    controller = Controller()
+    cost = controller.cost(0, 1)
+    cost.set_prior(0.1)
+    lost, n_steps = 0.0, 2000
+    for _ in range(n_steps):
+        n = controller.choose([[0.9] * 10], cost, n_streams=1, n_max=47, max_ratio=99.0)[0]
+        if n:
+            controller.observe(cost, n_streams=1, n_drafted=n, n_accepted=0, ratio=1.0 + 0.1 * n)
+            lost += 0.1 * n
+        else:
+            controller.credit_step()
+    assert 4 < lost < 5 + 0.01 * n_steps
+
+
+def test_a_copy_goes_on_soon_after_one_dear_loss() -> None:
+    controller = Controller()
+    cost = controller.cost(0, 1)
+    cost.set_prior(0.4)
+    controller.observe(cost, n_streams=1, n_drafted=47, n_accepted=0, ratio=20.0)
+
+    def steps_until_drafted(*, was_right: bool) -> int:
+        for n in range(1000):
+            if controller.choose(
+                [[0.99**i for i in range(1, 47)]], cost, n_streams=1, n_max=47, max_ratio=99.0, was_right=was_right
+            )[0]:
+                return n
+            controller.credit_step()
+        return 1000
+
+    assert steps_until_drafted(was_right=False) == 1000
+    assert steps_until_drafted(was_right=True) < 60
+
+
+def test_forced_drafts_are_made_at_any_price_but_only_where_there_is_something() -> None:
+    controller = Controller()
+    cost = controller.cost(0, 2)
+    cost.set_prior(5.0)
+    options = {"n_streams": 2, "n_max": 47, "max_ratio": 1.0}
+    assert controller.choose([[0.01, 0.001], []], cost, **options) == [0, 0]  # type: ignore[arg-type]
+    forced = controller.choose([[0.01, 0.001], []], cost, **options, is_forced=True)  # type: ignore[arg-type]
+    assert forced[0] > 0 and forced[1] == 0
+
+
+def test_drafts_take_no_more_than_the_room_and_the_likeliest_first() -> None:
+    controller = Controller()
+    cost = controller.cost(0, 2)
+    cost.set_prior(0.01)
+    survivals = [[0.99 - i / 100 for i in range(40)], [0.6**i for i in range(1, 40)]]
+    counts = controller.choose(survivals, cost, n_streams=2, n_max=12, max_ratio=99.0)
+    assert sum(counts) == 12 and counts[0] > counts[1]
+
+
+def test_a_step_with_others_is_not_longer_than_they_may_wait() -> None:
+    controller = Controller()
+    cost = controller.cost(0, 2)
+    cost.set_prior(0.2)
+    (n, _) = controller.choose([[0.999] * 47, []], cost, n_streams=2, n_max=47, max_ratio=3.3)
+    assert 0 < 1.0 + 0.2 * n <= 3.3
+
+
+def test_cost_curve_follows_measurements_and_never_falls() -> None:
+    cost = WidthCost(1)
+    cost.set_prior(0.3)
+    rng = random.Random(0)
+    for _ in range(60):
+        for width in (4, 16, 24):
+            cost.observe(width, cpu(width) * rng.gauss(1.0, 0.08))
+    assert [cost.ratio(w) for w in (4, 16, 24)] == pytest.approx([3.1, 10.0, 12.0], rel=0.15)
+    assert cost.ratio(10) == pytest.approx(cpu(10), rel=0.2)
+    ratios = [cost.ratio(width) for width in range(1, 60)]
+    assert ratios == sorted(ratios) and ratios[0] == 1.0
+
+
+def test_one_pause_of_the_machine_does_not_end_drafting_for_ever() -> None:
+    cost = WidthCost(1)
+    cost.set_prior(0.3)
+    cost.observe(16, 500.0)
+    assert cost.ratio(16) < 12
+    for _ in range(60):
+        cost.forget()
+    assert cost.ratio(16) == pytest.approx(1 + 0.3 * 15, rel=0.05)
