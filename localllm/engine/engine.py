@@ -18,11 +18,11 @@ from typing import NamedTuple
 
 from localllm.engine import long_prompts
 from localllm.engine.adapters import Adapters
+from localllm.engine.answers import Answers
 from localllm.engine.cells import CellPool
-from localllm.engine.choose import choose_token
 from localllm.engine.context_policy import Policies, why_not
 from localllm.engine.counters import Counters, Totals
-from localllm.engine.events import ErrorInfo, Event, FinishEvent, FinishReason, PrefillProgress, StopCause
+from localllm.engine.events import ErrorInfo, Event
 from localllm.engine.intake import Intake
 from localllm.engine.kv_store import KVStore
 from localllm.engine.long_prompts import LongPrompts
@@ -114,6 +114,16 @@ class Engine:
         self._cache = PrefixCache(self._pool, max_host_cache_bytes, store, adapter_names)
         self._scheduler = Scheduler(plan.n_slots, self._context.n_batch)
         self._room = Room(self._pool, self._cache, self._scheduler, can_share=model.can_roll_back)
+        self._totals = Totals()
+        self._answers = Answers(
+            self._context,
+            self._vocab,
+            self.n_ctx,
+            scheduler=self._scheduler,
+            room=self._room,
+            totals=self._totals,
+            cancel=lambda request_id: self._commands.put(_Cancel(request_id)),
+        )
         loaded = Adapters(tuple(adapters))
         facts = shift_facts(model, self._context, plan.kv_type_k)
         policies = Policies(why_not(facts), facts.architecture, self.n_ctx, self._vocab.bos)
@@ -126,7 +136,13 @@ class Engine:
         self._long_prompts = LongPrompts(
             model,
             plan,
-            long_prompts.Engine(self._step_and_flush, self._listen, self._report_progress, self._advance, self._fail),
+            long_prompts.Engine(
+                self._step_and_flush,
+                self._listen,
+                self._answers.report_progress,
+                self._answers.advance,
+                self._answers.fail,
+            ),
             scheduler=self._scheduler,
             pool=self._pool,
             room=self._room,
@@ -134,7 +150,6 @@ class Engine:
         )
         self._can_begin_anew = model.can_roll_back
         self._lost_s = 0.0
-        self._totals = Totals()
         self._counters = Counters(self._totals, self._scheduler, self._pool, self._cache, self._room)
         self._ids = itertools.count(1)
         self._closed = threading.Event()
@@ -218,11 +233,11 @@ class Engine:
                     self._step_and_flush()
                 elif self._after_step is not None:
                     self._after_step()
-            self._end_all("cancelled")
+            self._answers.end_all("cancelled")
             self._cache.close()
         except BaseException:
             log.exception("the engine failed")
-            self._end_all("error", ErrorInfo("EngineError", "The engine failed.", "Load the model again."))
+            self._answers.end_all("error", ErrorInfo("EngineError", "The engine failed.", "Load the model again."))
         finally:
             self._shut_down()
 
@@ -237,16 +252,12 @@ class Engine:
         with self._submit_lock:
             self._closed.set()
         self._take_commands()
-        self._end_all("cancelled")
+        self._answers.end_all("cancelled")
         if self._visitor is not None:
             self._visitor.close()
         if self._after_step is not None:
             self._after_step()
         self._context.close()
-
-    def _end_all(self, reason: FinishReason, error: ErrorInfo | None = None) -> None:
-        for sequence in (*self._scheduler.running, *self._scheduler.waiting):
-            self._finish(sequence, reason, error=error, keep=False)
 
     def _take_commands(self, timeout_s: float | None = 0.0) -> int:
         """Carry out what has been asked, after waiting for it so long; None waits for ever. Return how much it was."""
@@ -262,7 +273,7 @@ class Engine:
                 elif isinstance(command, _Cancel):
                     sequence = self._scheduler.find(command.request_id)
                     if sequence is not None:
-                        self._finish(sequence, "cancelled")
+                        self._answers.finish(sequence, "cancelled")
                 elif isinstance(command, _Close):
                     break
         return n
@@ -280,7 +291,7 @@ class Engine:
         self._totals.n_tokens_cached += self._room.admit()
         plan = self._room.plan_step()
         if plan is None:
-            self._give_up()
+            self._answers.end_running()
             return
         if plan.n_tokens == 0:
             return
@@ -293,14 +304,14 @@ class Engine:
             has_slid = self._room.slide(plan)
             outputs = self._runner.run(plan, self._young_s(plan), may_abort=not has_slid)
         except LocalLLMError as error:
-            self._fail(plan.sequences, error)
+            self._answers.fail(plan.sequences, error)
             return
         if outputs is None:
             self._retry(plan)
             return
         self._lost_s = 0.0
-        self._report_prefill(plan)
-        accepted = {s.request_id: self._verify(s, index, plan.drafts.get(s.request_id, ())) for s, index in outputs}
+        self._answers.report_prefill(plan)
+        accepted = self._answers.choose(plan, outputs)
         busy_s = time.perf_counter() - started
         if self._scheduler.aside is None and not (self._runner.has_switched or has_slid):
             self._learn(plan, accepted, busy_s)
@@ -344,98 +355,4 @@ class Engine:
         elif plan.drafts:
             self._speculator.hold()
         elif any(s in self._scheduler.running for s in plan.sequences) and not self._room.relieve():
-            self._give_up()
-
-    def _give_up(self) -> None:
-        """No cells for the only request left; the length limits rule it out unless llama.cpp has fewer than it says."""
-        for sequence in list(self._scheduler.running):
-            self._finish(sequence, "length", cause="context_full")
-
-    def _fail(self, sequences: Iterable[Sequence], error: LocalLLMError) -> None:
-        info = ErrorInfo.of(error)
-        for sequence in sequences:
-            self._finish(sequence, "error", error=info, keep=False)
-
-    def _report_prefill(self, plan: StepPlan) -> None:
-        for sequence, _ in plan.chunks:
-            self._report_progress(sequence, sequence.n_past)
-            if sequence.n_past >= sequence.n_prompt:
-                self._room.offer_prompt(sequence)
-
-    def _report_progress(self, sequence: Sequence, n_done: int) -> None:
-        if sequence.n_generated == 0:
-            self._emit(sequence, PrefillProgress(sequence.request_id, n_done, sequence.n_prompt, sequence.n_cached))
-
-    def _verify(self, sequence: Sequence, index: int, draft: tuple[int, ...] | list[int]) -> int:
-        """Choose tokens as long as they are the draft's, and the one after; return how many of the draft were."""
-        state, n_accepted = sequence.speculation, 0
-        if draft and state is not None:
-            state.n_drafted += len(draft)
-        self._advance(sequence, index)
-        while n_accepted < len(draft) and sequence.seq_id >= 0 and sequence.tokens[-1] == draft[n_accepted]:
-            n_accepted += 1
-            sequence.n_past += 1
-            if state is not None:
-                state.n_accepted += 1
-            self._advance(sequence, index + n_accepted)
-        if draft and sequence.seq_id >= 0:
-            self._room.drop_draft(sequence)
-        return n_accepted
-
-    def _advance(self, sequence: Sequence, index: int, context: Context | None = None) -> None:
-        """Choose a sequence's next token, and end the sequence if that was its last."""
-        try:
-            token, event = choose_token(context or self._context, self._vocab, sequence, index)
-        except LocalLLMError as error:
-            self._fail([sequence], error)
-            return
-        if not sequence.clock.first_token:
-            sequence.clock.first_token = time.perf_counter()
-        if self._vocab.is_eog(token):
-            sequence.generated_eog = True
-            self._finish(sequence, "stop", cause="eos")
-            return
-        sequence.tokens.append(token)
-        self._emit(sequence, event)
-        request = sequence.request
-        if sequence.stop is not None and sequence.stop.feed(event.piece):
-            self._finish(sequence, "stop", cause="stop_string")
-        elif sequence.constraint is not None and sequence.constraint.is_complete:
-            self._finish(sequence, "stop", cause="grammar")
-        elif request.max_tokens is not None and sequence.n_generated >= request.max_tokens:
-            self._finish(sequence, "length", cause="max_tokens")
-        elif sequence.window is None and len(sequence.tokens) >= self.n_ctx:
-            self._finish(sequence, "length", cause="context_full")
-
-    def _finish(
-        self,
-        sequence: Sequence,
-        reason: FinishReason,
-        *,
-        cause: StopCause = "",
-        error: ErrorInfo | None = None,
-        keep: bool = True,
-    ) -> None:
-        """Take a sequence out, keep or free its cells, free its sampler, and say that it ended."""
-        if sequence.seq_id >= 0:
-            self._scheduler.stop(sequence)
-            self._room.drop_draft(sequence)
-            self._room.leave(sequence, keep=keep)
-        else:
-            self._scheduler.waiting.remove(sequence)
-            sequence.saved = None
-        sequence.close()
-        sequence.clock.ended = time.perf_counter()
-        self._totals.n_finished += 1
-        self._totals.n_cancelled += reason == "cancelled"
-        self._emit(
-            sequence,
-            FinishEvent(sequence.request_id, reason, sequence.usage, sequence.timings, cause, error),
-        )
-
-    def _emit(self, sequence: Sequence, event: Event) -> None:
-        try:
-            sequence.sink(event)
-        except Exception:
-            log.exception("a sink failed; its request is cancelled")
-            self._commands.put(_Cancel(sequence.request_id))
+            self._answers.end_running()

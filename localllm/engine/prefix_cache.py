@@ -201,9 +201,7 @@ class PrefixCache:
         self._hosted.add(entry)
         self.host_bytes += data.nbytes
         while self.host_bytes > self._max_host_bytes:
-            oldest = min(self._hosted, key=lambda e: e.last_used)
-            self._save(oldest)
-            self._forget_hosted(oldest)
+            self._forget_hosted(min(self._hosted, key=lambda e: e.last_used))
 
     @property
     def _unsaved(self) -> list[_Entry]:
