@@ -2,7 +2,7 @@
 
 Needs `pip install localllm[demo,server] xllamacpp`, and a machine with nothing else to do. Ours is `localllm serve` in
 a process of its own; the peer is llama.cpp's own server (the `xllamacpp` wheel), also a process; both on loopback, with
-the same model, context, slots, threads, batch sizes, KV type and unified KV. One client process, the same for both,
+the same model, context, slots, threads, batch sizes, KV type and unified KV, without speculation. One client process
 sends streamed chat completions over raw sockets and parses them when all have arrived; the processor time that it took
 is printed. The two libraries are different builds of llama.cpp: the CPU features of both are printed.
 
@@ -197,6 +197,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--slots", type=int, default=16)
     parser.add_argument("--threads", type=int, default=n_compute_threads())
     parser.add_argument("--kv-type", choices=["f16", "q8_0"], default="f16")
+    parser.add_argument("--spec", choices=["off", "auto"], default="off", help="ours alone; the peer's is off")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     if args.quick:
@@ -223,7 +224,7 @@ def main() -> int:
     for name, value in facts.items():
         print(f"{name:<18}  {value}")
     results: dict[str, PartResult] = {}
-    with OurServer(settings) as ours, Peer(settings, reuse=True) as peer, Load() as load:
+    with OurServer(settings, ["--spec", args.spec]) as ours, Peer(settings, reuse=True) as peer, Load() as load:
         for part in args.part:
             results[part] = PARTS[part](load, {"ours": ours.port, "peer": peer.port}, args)
             results[part].print()

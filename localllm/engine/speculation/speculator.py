@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from localllm.engine.scheduler import StepPlan
     from localllm.engine.sequence import Sequence
 
+MAX_SHARED_RATIO = 1.1
+"""Of several streams, one's draft may make the step that much longer for the others: little where they share a CPU's
+time, much where a wide batch costs what a narrow one does."""
+
 
 class StreamDrafts:
     """What one sequence's speculation has learned and done."""
@@ -126,8 +130,7 @@ class Speculator:
             curve.set_prior(cost.prefill_s(1) / plain_s)
         elif not is_forced and plain_s == 0:
             return [0] * len(chosen)
-        # Others must not wait for one stream's draft longer than they would for a prompt.
-        max_ratio = cost.step_target_s(n_streams) / plain_s if n_streams > 1 and plain_s > 0 else float("inf")
+        max_ratio = MAX_SHARED_RATIO if n_streams > 1 else float("inf")
         return self._controller.choose(
             [_survival(s, n_ctx) for s in chosen],
             curve,
