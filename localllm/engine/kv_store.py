@@ -57,6 +57,8 @@ class StoredPrefix:
     path: Path
     adapters: AdapterKey
     tokens: Tokens
+    n_bytes: int
+    """Of its cells."""
 
 
 class KVStore:
@@ -129,7 +131,7 @@ class KVStore:
             return False
         with self._lock:
             self._forget_covered(adapters, tokens)
-            self._add(StoredPrefix(path, adapters, tokens))
+            self._add(StoredPrefix(path, adapters, tokens, data.nbytes))
         return True
 
     def drop(self, prefix: StoredPrefix, why: str) -> None:
@@ -192,7 +194,7 @@ class KVStore:
             log.warning("the saved prompt state %s is not used and was deleted: %s", path.name, error)
             path.unlink(missing_ok=True)
             return
-        self._add(StoredPrefix(path, head.adapters, tokens))
+        self._add(StoredPrefix(path, head.adapters, tokens, head.n_bytes))
 
     def _add(self, prefix: StoredPrefix) -> None:
         self._prefixes.add(prefix)

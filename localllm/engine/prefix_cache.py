@@ -112,10 +112,12 @@ class PrefixCache:
 
     def _fetch(self, store: KVStore, kept: Match, adapters: AdapterSet, tokens: Tokens) -> Match:
         n, prefix = store.find(self._key(adapters), tokens)
-        if prefix is None or n - kept.n < MIN_RESTORE_GAIN or len(prefix.tokens) > self._pool.n_cells:
+        if prefix is None or n - kept.n < MIN_RESTORE_GAIN:
+            return kept
+        if len(prefix.tokens) > self._pool.n_cells or prefix.n_bytes > self._max_host_bytes:
             return kept
         data = store.load(prefix)
-        if data is None or data.nbytes > self._max_host_bytes:
+        if data is None:
             return kept
         entry = _Entry(adapters, prefix.tokens, None, data, next(self._clock), is_live=False, is_stored=True)
         self._trees.setdefault(adapters, RadixTree()).insert(entry.tokens, entry)
@@ -227,8 +229,7 @@ class PrefixCache:
             self._writer.shutdown()
 
     def _save(self, entry: _Entry) -> None:
-        if self._store is None or self._writer is None or entry.is_stored:
-            return
+        assert self._store is not None and self._writer is not None
         entry.is_stored = True
         if len(entry.tokens) < MIN_STORED:
             return
