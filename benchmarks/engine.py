@@ -39,7 +39,7 @@ import overhead
 import prefix
 import throughput
 from ours import Settings
-from report import PartResult, machine
+from report import PartResult, introduce
 
 from localllm.hardware.cpu import n_compute_threads
 from localllm.llama import Model
@@ -87,10 +87,8 @@ def main() -> int:
         worker=args.worker,
         streams=tuple(args.streams),
     )
-    facts = machine() | {"command": " ".join(sys.argv), "model": settings.path.name}
-    facts["settings"] = ", ".join(f"{k} {v}" for k, v in asdict(settings).items() if k != "path")
-    for name, value in facts.items():
-        print(f"{name:<18}  {value}")
+    shown = ", ".join(f"{k} {v}" for k, v in asdict(settings).items() if k != "path")
+    facts = introduce(settings.path, settings=shown)
     results: dict[str, PartResult] = {}
     with Model(settings.path) as model:
         for part in args.part:

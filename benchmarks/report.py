@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,14 @@ class PartResult:
             print(f"  {name:<{width}}  {value}")
         for verdict in self.verdicts:
             print(f"  {verdict}")
+
+
+def introduce(model: Path, **more: str) -> dict[str, str]:
+    """Print, and return, what the numbers of this run belong to: machine, versions, command and model."""
+    facts = machine() | {"command": " ".join(sys.argv), "model": model.name} | more
+    for name, value in facts.items():
+        print(f"{name:<18}  {value}")
+    return facts
 
 
 def machine() -> dict[str, str]:

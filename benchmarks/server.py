@@ -32,7 +32,7 @@ from our_server import OurServer
 from ours import Settings
 from peer import Peer
 from prompts import sentence
-from report import PartResult, machine
+from report import PartResult, introduce
 
 from localllm.hardware.cpu import n_compute_threads
 from localllm.store import resolve
@@ -219,10 +219,8 @@ def main() -> int:
         worker=True,
         streams=tuple(args.clients),
     )
-    facts = machine() | {"command": " ".join(sys.argv), "model": settings.path.name}
-    facts["settings"] = ", ".join(f"{k} {v}" for k, v in asdict(settings).items() if k not in ("path", "worker"))
-    for name, value in facts.items():
-        print(f"{name:<18}  {value}")
+    shown = ", ".join(f"{k} {v}" for k, v in asdict(settings).items() if k not in ("path", "worker"))
+    facts = introduce(settings.path, settings=shown)
     results: dict[str, PartResult] = {}
     with OurServer(settings, ["--spec", args.spec]) as ours, Peer(settings, reuse=True) as peer, Load() as load:
         for part in args.part:

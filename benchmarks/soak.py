@@ -35,7 +35,7 @@ import numpy as np
 from our_server import OurServer
 from ours import Settings
 from prompts import sentence
-from report import PartResult, machine
+from report import PartResult, introduce
 
 from localllm.hardware.cpu import n_compute_threads
 from localllm.store import resolve
@@ -362,9 +362,7 @@ def main() -> int:
     settings = Settings(
         resolve(args.model), args.n_ctx, args.slots, args.threads, args.kv_type, 2048, 512, args.seed, worker=True
     )
-    facts = machine() | {"command": " ".join(sys.argv), "model": settings.path.name}
-    for name, value in facts.items():
-        print(f"{name:<18}  {value}")
+    facts = introduce(settings.path)
     with OurServer(settings) as server:
         result = asyncio.run(run(server, args))
     result.print()

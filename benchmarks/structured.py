@@ -25,7 +25,7 @@ import httpx
 import jsonschema
 from our_server import OurServer
 from ours import Settings
-from report import PartResult, machine
+from report import PartResult, introduce
 from schemas import UNSUPPORTED, Schema, generate
 
 from localllm.hardware.cpu import n_compute_threads
@@ -138,9 +138,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     settings = Settings(resolve(args.model), 8192, 8, args.threads, "f16", 2048, 512, args.seed, worker=True)
-    facts = machine() | {"command": " ".join(sys.argv), "model": settings.path.name}
-    for name, value in facts.items():
-        print(f"{name:<18}  {value}")
+    facts = introduce(settings.path)
     with OurServer(settings) as server:
         result = run(server.url, args)
     result.print()
