@@ -65,13 +65,13 @@ class Answer:
     """One request's tokens and its end."""
 
     def __init__(self) -> None:
-        self.tokens: list[int] = []
+        self.events: list[TokenEvent] = []
         self.finish: FinishEvent | None = None
         self._done: queue.SimpleQueue[FinishEvent] = queue.SimpleQueue()
 
     def sink(self, event: Event) -> None:
         if isinstance(event, TokenEvent):
-            self.tokens.append(event.token)
+            self.events.append(event)
         elif isinstance(event, FinishEvent):
             self._done.put(event)
 
@@ -80,6 +80,10 @@ class Answer:
         if self.finish.error is not None:
             raise RuntimeError(self.finish.error.message)
         return self
+
+    @property
+    def tokens(self) -> list[int]:
+        return [event.token for event in self.events]
 
     @property
     def tok_s(self) -> float:
@@ -93,11 +97,23 @@ class Answer:
         return {} if found is None else {"drafted": found.drafted, "accepted": found.accepted}
 
 
-def start(engine: Engine, prompt: list[int], n_tokens: int, spec: SpecMode, *, ignore_eos: bool = False) -> Answer:
+def start(
+    engine: Engine,
+    prompt: list[int],
+    n_tokens: int,
+    spec: SpecMode,
+    *,
+    ignore_eos: bool = False,
+    n_logprobs: int | None = None,
+) -> Answer:
     answer = Answer()
-    sampling = SamplingParams(temperature=0.0)
     request = GenerationRequest(
-        prompt=tuple(prompt), max_tokens=n_tokens, sampling=sampling, spec=spec, ignore_eos=ignore_eos
+        prompt=tuple(prompt),
+        max_tokens=n_tokens,
+        sampling=SamplingParams(temperature=0.0),
+        spec=spec,
+        ignore_eos=ignore_eos,
+        n_logprobs=n_logprobs,
     )
     engine.submit(request, answer.sink)
     return answer
