@@ -27,14 +27,14 @@ _MAX_LIFE_S = 3600.0
 class PeerStream:
     """One /completion request; `times` and `text` are known once it has ended."""
 
-    def __init__(self, port: int, prompt: list[int], n_tokens: int) -> None:
+    def __init__(self, port: int, prompt: list[int], n_tokens: int, *, reuse: bool = False) -> None:
         body = json.dumps(
             {
                 "prompt": prompt,
                 "n_predict": n_tokens,
                 "temperature": 0.0,
                 "ignore_eos": True,
-                "cache_prompt": False,
+                "cache_prompt": reuse,
                 "stream": True,
             }
         ).encode()
@@ -111,14 +111,23 @@ class Peer:
 
     Args:
         settings: the same as ours.
-        reuse: keep prompts in RAM for later requests, as it does unless told otherwise.
+        reuse: keep prompts in the cache and in RAM for later requests, as it does unless told otherwise.
+        spec: its kind of speculation.
     """
 
-    def __init__(self, settings: Settings, *, reuse: bool = False) -> None:
+    def __init__(self, settings: Settings, *, reuse: bool = False, spec: str = "none") -> None:
         self.port = _free_port()
+        self._reuse = reuse
         self._log: list[str] = []
         self._process = subprocess.Popen(
-            [sys.executable, __file__, str(settings.path), *_flags(settings, self.port), f"--reuse={int(reuse)}"],
+            [
+                sys.executable,
+                __file__,
+                str(settings.path),
+                *_flags(settings, self.port),
+                f"--reuse={int(reuse)}",
+                f"--spec={spec}",
+            ],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
@@ -154,7 +163,7 @@ class Peer:
 
     def start(self, prompt: list[int], n_tokens: int) -> PeerStream:
         """Send a greedy request that does not stop at the end of a turn."""
-        return PeerStream(self.port, prompt, n_tokens)
+        return PeerStream(self.port, prompt, n_tokens, reuse=self._reuse)
 
     def run(self, prompt: list[int], n_tokens: int) -> PeerStream:
         return self.start(prompt, n_tokens).wait()
@@ -200,6 +209,7 @@ def _serve() -> None:
     parser.add_argument("model")
     for name in ("port", "ctx", "slots", "threads", "batch", "ubatch", "reuse"):
         parser.add_argument(f"--{name}", type=int, required=True)
+    parser.add_argument("--spec", default="none")
     parser.add_argument("--kv", choices=["f16", "q8_0"], required=True)
     args = parser.parse_args()
     import xllamacpp as xlc
@@ -220,6 +230,8 @@ def _serve() -> None:
         params.cache_idle_slots = False
     if args.kv == "q8_0":
         params.cache_type_k = params.cache_type_v = xlc.ggml_type.GGML_TYPE_Q8_0
+    kind = "COMMON_SPECULATIVE_TYPE_" + args.spec.replace("-", "_").upper()
+    params.speculative.types = [getattr(xlc.common_speculative_type, kind)]
     server = xlc.Server(params)
     print(server.listening_address, file=sys.stderr, flush=True)
     threading.Timer(_MAX_LIFE_S, os._exit, (0,)).start()

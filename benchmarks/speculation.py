@@ -1,10 +1,10 @@
 """Speculation against none, in turns on one engine, and against the best that could be.
 
-    python benchmarks/speculation.py [curve] [tasks] [prose] [streams] [--model PATH] [--pairs 8] [--threads N]
+    python benchmarks/speculation.py [curve] [tasks] [prose] [streams] [peer] [--model PATH] [--pairs 8] [--threads N]
 
 curve: what a batch of width n costs over width 1, and the speed of an oracle that replays known output at each width.
 tasks: work that repeats itself; auto over off, and the share of the gain of the best lookup in hindsight.
-prose: stories, where nothing repeats. streams: eight at once.
+prose: stories, where nothing repeats. streams: eight at once. peer: the tasks, against llama.cpp's own server.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 from hindsight import best_speedup
 from intervals import Interval, ratio_interval
+from spec_peer import run_peer
 from spec_tasks import TASKS, chat_prompt, prose_prompt
 
 from localllm.engine import Engine, Event, FinishEvent, GenerationRequest, SamplingParams, TokenEvent
@@ -30,7 +31,7 @@ from localllm.hardware.types import MAX_DRAFT_TOKENS, LoadPlan, MemoryEstimate, 
 from localllm.llama import Batch, Context, ContextParams, Model
 from localllm.store import resolve
 
-PARTS = ("curve", "tasks", "prose", "streams")
+PARTS = ("curve", "tasks", "prose", "streams", "peer")
 WIDTHS = (2, 3, 4, 6, 8, 12, 16, 20, 24, 32, 40, 48)
 N_STREAMS = 8
 
@@ -297,7 +298,7 @@ def main() -> None:
     args = parser.parse_args()
     path = resolve(args.model)
     settings = Settings(path, args.pairs, args.tokens, args.threads, args.kv_type, args.spec)
-    runs = {"curve": run_curve, "tasks": run_tasks, "prose": run_prose, "streams": run_streams}
+    runs = {"curve": run_curve, "tasks": run_tasks, "prose": run_prose, "streams": run_streams, "peer": run_peer}
     results: dict[str, Any] = {"model": path.name, "threads": settings.n_threads}
     with Model(path) as model:
         for part in args.parts or PARTS:
