@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from localllm.engine.speculation.acceptance import Acceptance
+from localllm.engine.speculation.ngram_pool import NgramPool
 from localllm.hardware.types import MAX_DRAFT_TOKENS
 
 ORDERS = (6, 3, 2)
@@ -76,25 +77,38 @@ class NgramIndex:
                 return found
         return None
 
-    def common_length(self, position: int) -> int:
-        """Return how many tokens before `position` equal those at the end, `_MAX_LENGTH` at most."""
+    def common_length(self, position: int, text: Sequence[int] | None = None) -> int:
+        """Return how many tokens before `position` equal those at the end, `_MAX_LENGTH` at most.
+
+        Args:
+            position: in `text`.
+            text: another sequence; None is this one.
+        """
         tokens = self.tokens
+        text = tokens if text is None else text
         n, length = len(tokens), 0
-        limit = min(position, _MAX_LENGTH)
-        while length < limit and tokens[position - 1 - length] == tokens[n - 1 - length]:
+        limit = min(position, n, _MAX_LENGTH)
+        while length < limit and text[position - 1 - length] == tokens[n - 1 - length]:
             length += 1
         return length
 
 
 class NgramDrafter:
-    """Follows the longest match of a sequence's end within the sequence itself."""
+    """Follows the longest match of a sequence's end within the sequence itself.
+
+    Args:
+        pool: of other sequences, where to look for what does not occur in this one; None looks nowhere else.
+    """
 
     kind = "ngram"
 
-    def __init__(self) -> None:
+    def __init__(self, pool: NgramPool | None = None) -> None:
         self._index = NgramIndex()
+        self._pool = pool
+        self._pooled: list[int] | None = None
         self._n_prompt: int | None = None
         self._source: int | None = None
+        """The position in `_text` whose token is proposed next."""
         self._length = 0
         self._is_resumed = False
         self._lost: int | None = None
@@ -105,8 +119,13 @@ class NgramDrafter:
 
     @property
     def match(self) -> tuple[int, int] | None:
-        """The position whose token is proposed next, and how many tokens before it match; None without a match."""
+        """The position in `_text` whose token is proposed next, and how many tokens before it match; None without."""
         return None if self._source is None else (self._source, self._length)
+
+    @property
+    def _text(self) -> list[int]:
+        """What the match is in: this sequence, or one of the pool."""
+        return self._index.tokens if self._pooled is None else self._pooled
 
     def follow(self, tokens: Sequence[int], acceptance: Acceptance) -> bool:
         index = self._index
@@ -132,15 +151,18 @@ class NgramDrafter:
         if self._is_resumed:
             resumed = self._resumed_grades[length:]
             grades[: len(resumed)] = resumed
-        for i, token in enumerate(self.propose(MAX_DRAFT_TOKENS)):
-            if token in self._missed or source + i in self._surprises:
+        draft = self.propose(MAX_DRAFT_TOKENS)
+        for i, token in enumerate(draft):
+            if token in self._missed or self._is_surprise(source + i):
                 grades[i] = _DOUBTFUL_GRADES[length + i]
-        return grades
+        return grades[: len(draft)]
 
     def propose(self, n: int) -> list[int]:
         assert self._source is not None
-        tokens = self._index.tokens
+        tokens = self._text
         draft = tokens[self._source : self._source + n]
+        if self._pooled is not None:
+            return draft
         # A source that reaches the end goes on with the draft itself: the text repeats with that period.
         while len(draft) < n:
             draft.append(draft[len(draft) - (len(tokens) - self._source)])
@@ -152,26 +174,29 @@ class NgramDrafter:
             index.append(token)
             self._find(acceptance)
             return
-        proposed = index.tokens[source]
+        proposed = self._text[source]
         is_hit = proposed == token
         acceptance.count(self._grade(source, proposed), is_hit)
         self._remember(proposed, is_hit)
         index.append(token)
-        if is_hit:
+        if is_hit and source + 1 < len(self._text):
             self._source = source + 1
             self._length = min(self._length + 1, _MAX_LENGTH)
             self._is_resumed = self._is_resumed and self._length < len(_RESUMED_GRADES)
             return
-        if self._length >= _MIN_COPY:
+        if self._length >= _MIN_COPY and self._pooled is None:
             self._lost, self._lost_until = source, len(index.tokens) + _RESUME_WINDOW
             self._lost_length = self._length
         self._find(acceptance)
 
     def _grade(self, source: int, proposed: int) -> int:
         """Return the grade of the next token alone."""
-        if proposed in self._missed or source in self._surprises:
+        if proposed in self._missed or self._is_surprise(source):
             return _DOUBTFUL_GRADES[self._length]
         return (self._resumed_grades if self._is_resumed else _GRADES)[self._length]
+
+    def _is_surprise(self, position: int) -> bool:
+        return self._pooled is None and position in self._surprises
 
     @property
     def _resumed_grades(self) -> tuple[int, ...]:
@@ -186,18 +211,32 @@ class NgramDrafter:
             self._surprises.add(len(self._index.tokens))
 
     def _find(self, acceptance: Acceptance) -> None:
-        """Match the end anew: with a long n-gram, or where a lost copy may go on, or with a short n-gram."""
+        """Match the end anew: with a long n-gram, or where a lost copy may go on, or with a short n-gram.
+
+        Before a short n-gram, a long one is looked for in the pool.
+        """
         index = self._index
-        self._source, self._length, self._is_resumed = index.lookup(), 0, False
+        self._pooled, self._is_resumed = None, False
+        self._source, self._length = index.lookup(), 0
         if self._source is not None:
             self._length = index.common_length(self._source)
-        if self._length >= ORDERS[0] or (resumed := self._resumption()) is None:
+        if self._length >= ORDERS[0]:
+            return
+        if (resumed := self._resumption()) is None:
+            self._find_in_pool()
             return
         length = min(index.common_length(resumed), len(_RESUMED_GRADES) - 1)
         if self._source is None or acceptance.rate(self._resumed_grades[length]) >= acceptance.rate(
             _GRADES[self._length]
         ):
             self._source, self._length, self._is_resumed = resumed, length, True
+
+    def _find_in_pool(self) -> None:
+        """Match the end with a long n-gram of another sequence, if there is one."""
+        found = None if self._pool is None else self._pool.lookup(self._index.tokens)
+        if found is not None:
+            self._pooled, self._source = found
+            self._length = self._index.common_length(self._source, self._pooled)
 
     def _resumption(self) -> int | None:
         """Return where the source of a lost copy goes on like the end; near its place, the longest match."""
