@@ -60,7 +60,7 @@ def score(context: Context, tokens: Sequence[int], window: Window, on_chunk: Cal
             n_evicted, n_cells = n_evicted + n_gone, n_cells - n_gone
         pool.grow(seq_id, len(chunk))
         place = slice(n_past, n_past + len(chunk))
-        nll[place] = _losses(context, batch, chunk, n_cells, tokens[n_past + 1 : n_past + len(chunk) + 1])
+        nll[place] = next_losses(context, batch, chunk, n_cells, tokens[n_past + 1 : n_past + len(chunk) + 1])
         n_seen[place] = np.arange(n_cells + 1, n_cells + len(chunk) + 1)
         n_past += len(chunk)
         on_chunk(n_past)
@@ -83,7 +83,8 @@ def perplexity(nll: NDArray[np.float64]) -> float:
     return math.exp(float(nll.mean()))
 
 
-def _losses(context: Context, batch: Batch, chunk: Sequence[int], pos: int, targets: Sequence[int]) -> list[float]:
+def next_losses(context: Context, batch: Batch, chunk: Sequence[int], pos: int, targets: Sequence[int]) -> list[float]:
+    """Evaluate a chunk at a position, and return the loss of what comes after each of its tokens."""
     batch.clear()
     first = batch.add_outputs(chunk, pos, 0)
     _decode(context, batch)
