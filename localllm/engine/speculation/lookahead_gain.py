@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from localllm.engine.speculation.lookahead import LookaheadSize
 
 SIZE_PRIORS = {
@@ -19,6 +21,10 @@ _SHARED_MAX = 1024.0
 _OWN_MAX = 64.0
 """From so many steps on, the old ones count half."""
 _FORGET = 0.1
+_HOPE = 0.5
+"""Tokens a step that are added to what is expected of a size that nobody has tried; less with every try."""
+_SHARED_SHARE = 0.1
+"""Of other streams' tries, each counts like so many of this one's there."""
 
 
 class LookaheadGain:
@@ -48,6 +54,15 @@ class SharedGains:
         """Return the tokens a step that a stream with such experience can expect, at least 1."""
         steps = own.n_steps.get(size, 0.0)
         return (own.n_tokens.get(size, 0.0) + _SHARED_WEIGHT * self._means[size]) / (steps + _SHARED_WEIGHT)
+
+    def hoped(self, own: LookaheadGain, size: LookaheadSize) -> float:
+        """Return what is expected with what it may be more: a few unlucky steps do not end it.
+
+        Source: upper confidence bounds (Auer et al. 2002), with a constant of our own.
+        """
+        n_shared = self._weights[size] - _PRIOR_WEIGHT
+        n_tries = own.n_steps.get(size, 0.0) + _SHARED_SHARE * n_shared
+        return self.expected(own, size) + _HOPE / math.sqrt(1.0 + n_tries)
 
     def count(self, size: LookaheadSize, n_tokens: int) -> None:
         """Learn from any stream's step; sizes that are never chosen here are not counted."""

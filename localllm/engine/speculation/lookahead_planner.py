@@ -29,6 +29,7 @@ FORCED_SIZES = (
 )
 """The first that there is room for."""
 _REJECTIONS_TO_FORGET = 128
+_UNMEASURED_SHARE = 0.5
 
 
 @dataclasses.dataclass(slots=True)
@@ -119,11 +120,11 @@ class LookaheadPlanner:
         """
         best, best_speed, is_refused = None, MIN_GAIN, False
         for size in sizes:
-            ratio = curve.ratio(n_streams + size.n_tokens)
-            speed = (n_streams - 1 + self._gains.expected(own, size)) / n_streams / ratio
+            ratio = _expected_ratio(curve, n_streams + size.n_tokens)
+            speed = (n_streams - 1 + self._gains.hoped(own, size)) / n_streams / ratio
             if speed > best_speed and ratio <= max_ratio and self._controller.credit >= ratio - 1.0:
                 best, best_speed = size, speed
-            is_refused = is_refused or (n_streams - 1 + SIZE_PRIORS[size]) / n_streams / ratio > MIN_GAIN
+            is_refused |= (n_streams - 1 + SIZE_PRIORS[size]) / n_streams / ratio > MIN_GAIN
         if best is None and is_refused:
             self._reject(own)
         return best
@@ -159,6 +160,16 @@ class LookaheadPlanner:
             if size is not None:
                 return [(sequence, size)]
         return []
+
+
+def _expected_ratio(curve: WidthCost, width: int) -> float:
+    """Return what a width is taken to cost.
+
+    The prior's slope is that of a prompt, whose wide batches are bound by compute. Where nothing as wide was run yet,
+    the truth is somewhere between that and no slope at all (memory-bound, a GPU), and a first try shows it.
+    """
+    ratio = curve.ratio(width)
+    return ratio if curve.is_measured(width) else 1.0 + _UNMEASURED_SHARE * (ratio - 1.0)
 
 
 def _reaches(sequence: Sequence, size: LookaheadSize, n_ctx: int) -> bool:
