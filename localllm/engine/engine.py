@@ -33,6 +33,8 @@ from localllm.engine.room import Room
 from localllm.engine.runner import Runner
 from localllm.engine.scheduler import Scheduler, StepPlan
 from localllm.engine.sequence import Sequence
+from localllm.engine.speculation.lookahead import LookaheadSize
+from localllm.engine.speculation.lookahead_planner import FORCED_SIZES
 from localllm.engine.speculation.speculator import Speculator
 from localllm.engine.stats import EngineStats
 from localllm.engine.visits import Visitor
@@ -74,6 +76,8 @@ class Engine:
         adapter_names: what each adapter is, for the store.
         after_step: called on the engine's thread after each step's events.
         visitor: other work for this thread, done between steps; closed with the engine.
+        lookahead_sizes: of the windows of requests that force lookahead, the first that there is room for; meant for
+            measurements.
     """
 
     def __init__(
@@ -87,6 +91,7 @@ class Engine:
         adapter_names: SequenceOf[str] = (),
         after_step: Callable[[], None] | None = None,
         visitor: Visitor | None = None,
+        lookahead_sizes: SequenceOf[LookaheadSize] = FORCED_SIZES,
     ) -> None:
         self._visitor = visitor
         self._vocab = model.vocab
@@ -129,7 +134,12 @@ class Engine:
         facts = shift_facts(model, self._context, plan.kv_type_k)
         policies = Policies(why_not(facts), facts.architecture, self.n_ctx, self._vocab.bos)
         self._intake = Intake(self._vocab, self.n_ctx, loaded, policies)
-        self._speculator = Speculator(plan.spec, is_possible=model.can_roll_back, n_branch_ids=n_branches)
+        self._speculator = Speculator(
+            plan.spec,
+            is_possible=model.can_roll_back,
+            n_branch_ids=n_branches,
+            lookahead_sizes=lookahead_sizes,
+        )
         self._commands: queue.SimpleQueue[Command] = queue.SimpleQueue()
         self._runner = Runner(
             self._context, self._pool, loaded, abort, has_newcomers=lambda: not self._commands.empty()

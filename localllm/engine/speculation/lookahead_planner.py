@@ -27,7 +27,6 @@ FORCED_SIZES = (
     LookaheadSize(3, 3, 2),
     LookaheadSize(2, 3, 1),
 )
-"""The first that there is room for."""
 _REJECTIONS_TO_FORGET = 128
 _UNMEASURED_SHARE = 0.5
 
@@ -55,11 +54,15 @@ class LookaheadPlanner:
     Args:
         controller: whose credit pays losses.
         n_ids: sequence ids that a step has for branches.
+        forced_sizes: of windows that are asked for at any price, the first that there is room for.
     """
 
-    def __init__(self, controller: Controller, n_ids: int) -> None:
+    def __init__(
+        self, controller: Controller, n_ids: int, forced_sizes: SequenceOf[LookaheadSize] = FORCED_SIZES
+    ) -> None:
         self._controller = controller
         self._n_ids = n_ids
+        self._forced_sizes = forced_sizes
         self._gains = SharedGains()
         self._n_rejected = 0
 
@@ -135,7 +138,7 @@ class LookaheadPlanner:
             self._gains.forget(own)
 
     def _first_fit(self, sequence: Sequence, left: _Left, n_ctx: int) -> LookaheadSize | None:
-        for size in FORCED_SIZES:
+        for size in self._forced_sizes:
             if left.fits(size) and _reaches(sequence, size, n_ctx):
                 left.take(size)
                 return size

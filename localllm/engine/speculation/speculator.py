@@ -7,15 +7,16 @@ and hears what was accepted; it moves no cells and calls no model.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence as SequenceOf
 from typing import TYPE_CHECKING
 
 from localllm.engine.events import Speculation
 from localllm.engine.speculation.acceptance import Acceptance, SharedRates
 from localllm.engine.speculation.controller import Controller
 from localllm.engine.speculation.drafter import Drafter
-from localllm.engine.speculation.lookahead import Lookahead
+from localllm.engine.speculation.lookahead import Lookahead, LookaheadSize
 from localllm.engine.speculation.lookahead_gain import LookaheadGain
-from localllm.engine.speculation.lookahead_planner import LookaheadPlanner
+from localllm.engine.speculation.lookahead_planner import FORCED_SIZES, LookaheadPlanner
 from localllm.engine.speculation.ngram import GRADE_PRIORS, NgramDrafter
 from localllm.hardware.types import MAX_DRAFT_TOKENS, SpecMode
 
@@ -77,14 +78,22 @@ class Speculator:
         default: of requests that do not say.
         is_possible: whether rejected tokens can be taken out of the cache.
         n_branch_ids: sequence ids that a step has for the branches of lookahead.
+        lookahead_sizes: of windows that are asked for at any price, the first that there is room for.
     """
 
-    def __init__(self, default: SpecMode, *, is_possible: bool, n_branch_ids: int = 0) -> None:
+    def __init__(
+        self,
+        default: SpecMode,
+        *,
+        is_possible: bool,
+        n_branch_ids: int = 0,
+        lookahead_sizes: SequenceOf[LookaheadSize] = FORCED_SIZES,
+    ) -> None:
         self._default = default
         self._is_possible = is_possible
         self._controller = Controller()
         self._ngram_rates = SharedRates(GRADE_PRIORS)
-        self._lookahead = LookaheadPlanner(self._controller, n_branch_ids)
+        self._lookahead = LookaheadPlanner(self._controller, n_branch_ids, lookahead_sizes)
         self._is_held = False
 
     def enter(self, sequence: Sequence) -> None:
