@@ -133,7 +133,7 @@ class Speculator:
         windows = self._lookahead.plan(
             plan, candidates, curve, n_free=n_free, n_ctx=n_ctx, max_ratio=max_ratio if is_known else 0.0
         )
-        return dataclasses.replace(plan, windows=windows)
+        return dataclasses.replace(plan, windows=windows) if windows else plan
 
     def observe(self, plan: StepPlan, accepted: dict[int, int], cost: StepCost, seconds: float) -> None:
         """Learn from a step of streams alone.
