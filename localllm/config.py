@@ -31,7 +31,7 @@ OTHER_VARIABLES = frozenset({paths.HOME_VARIABLE, "LOCALLLM_DEBUG", API_KEY_VARI
 """Variables with our prefix that are not settings; LOCALLLM_TEST_… are the tests' own."""
 
 KV_TYPE_NAMES = ("f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl")
-SPEC_MODES = ("auto", "off", "ngram")
+SPEC_MODES = ("auto", "off", "ngram", "lookahead")
 LOG_LEVELS = ("debug", "info", "warning", "error")
 
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)i?b?", re.IGNORECASE)
@@ -185,10 +185,11 @@ class Settings:
         _size(zero_is="off"),
         "Disk for prompts that need not be computed again, such as 2GB; off: none are kept after the end.",
     )
-    spec: Literal["auto", "off", "ngram"] = _setting(
+    spec: Literal["auto", "off", "ngram", "lookahead"] = _setting(
         "auto",
         _choice(*SPEC_MODES),
-        "Draft tokens and check several at once: auto: where it pays, off, or ngram: wherever the text repeats.",
+        "Draft tokens and check several at once: auto: where it pays, off, ngram: wherever the text repeats, or"
+        " lookahead: guessed by the model itself.",
     )
     seed: int | None = _setting(
         None, _integer(0, 2**32 - 1, none_is="random"), "Seed of the sampler; random draws one each time."

@@ -21,7 +21,7 @@ _METAVARS = {
     "kv_type_k": "TYPE",
     "kv_type_v": "TYPE",
     "kv_store": "SIZE",
-    "spec": "auto|off|ngram",
+    "spec": "auto|off|ngram|lookahead",
     "seed": "N",
     "temperature": "X",
     "top_p": "P",

@@ -13,6 +13,7 @@ from localllm.engine.events import ErrorInfo, Event, FinishEvent, FinishReason, 
 from localllm.engine.room import Room
 from localllm.engine.scheduler import Scheduler, StepPlan
 from localllm.engine.sequence import Sequence
+from localllm.engine.speculation.lookahead import LookaheadStep
 from localllm.errors import LocalLLMError
 from localllm.llama import Context, Vocab
 
@@ -67,7 +68,16 @@ class Answers:
             plan: of the step.
             outputs: each sequence that has a token to choose, and the index of its logits.
         """
-        return {s.request_id: self._verify(s, index, plan.drafts.get(s.request_id, ())) for s, index in outputs}
+        accepted = {}
+        for sequence, index in outputs:
+            window = plan.windows.get(sequence.request_id)
+            draft = plan.drafts.get(sequence.request_id, ())
+            accepted[sequence.request_id] = (
+                self._verify(sequence, index, draft)
+                if window is None
+                else self._verify_branches(sequence, index, window)
+            )
+        return accepted
 
     def _verify(self, sequence: Sequence, index: int, draft: SequenceOf[int]) -> int:
         """Choose tokens as long as they are the draft's, and the one after; return how many of the draft were."""
@@ -83,6 +93,31 @@ class Answers:
             self.advance(sequence, index + n_accepted)
         if draft and sequence.seq_id >= 0:
             self._room.drop_draft(sequence)
+        return n_accepted
+
+    def _verify_branches(self, sequence: Sequence, index: int, window: LookaheadStep) -> int:
+        """Choose tokens as long as they are a branch's, and the one after; return how many of the branch were."""
+        state, n_accepted = sequence.speculation, 0
+        assert state is not None
+        state.n_drafted += window.n_drafted
+        matching = list(enumerate(window.branches))
+        self.advance(sequence, index)
+        while sequence.seq_id >= 0:
+            token = sequence.tokens[-1]
+            matching = [(b, c) for b, c in matching if n_accepted < len(c) and c[n_accepted] == token]
+            if not matching:
+                break
+            branch = matching[0][0]
+            self._room.adopt(sequence, branch)
+            n_accepted += 1
+            sequence.n_past += 1
+            state.n_accepted += 1
+            self.advance(sequence, index + window.branch_offset(branch, n_accepted))
+        if sequence.seq_id >= 0:
+            self._room.prune(sequence)
+            if state.lookahead is not None:
+                rows = (self._context.logits(index + offset) for offset in window.newest_offsets)
+                state.lookahead.learn([int(row.argmax()) for row in rows])
         return n_accepted
 
     def advance(self, sequence: Sequence, index: int, context: Context | None = None) -> None:

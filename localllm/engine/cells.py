@@ -12,6 +12,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from localllm.engine.branches import Branches
+
 
 class CellMemory(Protocol):
     """What the pool needs of a context's memory (see `localllm.llama.KVMemory`)."""
@@ -44,10 +46,21 @@ class _Span:
 
 
 class CellPool:
-    """Hands out sequence ids and cells. A sequence is live (running) or idle (kept for its prefix)."""
+    """Hands out sequence ids and cells. A sequence is live (running) or idle (kept for its prefix).
 
-    def __init__(self, memory: CellMemory, store: CellStore, n_cells: int, n_seq_max: int) -> None:
+    Args:
+        memory: of the context.
+        store: the context.
+        n_cells: of the context.
+        n_seq_max: ids of sequences.
+        n_branch_ids: ids after those, for branches of live sequences.
+    """
+
+    def __init__(
+        self, memory: CellMemory, store: CellStore, n_cells: int, n_seq_max: int, *, n_branch_ids: int = 0
+    ) -> None:
         self._memory = memory
+        self._branches = Branches(memory, range(n_seq_max, n_seq_max + n_branch_ids))
         self._store = store
         self._free_ids = list(range(n_seq_max - 1, -1, -1))
         self._spans: dict[int, list[_Span]] = {}
@@ -66,7 +79,12 @@ class CellPool:
 
     @property
     def n_ids_used(self) -> int:
-        return len(self._spans)
+        return len(self._spans) + self._branches.n_ids_used
+
+    @property
+    def n_branch_ids(self) -> int:
+        """Branches that all sequences together can have in one step."""
+        return self._branches.n_ids
 
     def length(self, seq_id: int) -> int:
         """Return the number of positions that the sequence holds."""
@@ -96,7 +114,10 @@ class CellPool:
         self._spans[dst] = list(shared)
 
     def shrink(self, seq_id: int, n: int) -> bool:
-        """Keep only the first `n` cells; False if this memory cannot be cut."""
+        """Keep only the first `n` cells, and nothing of branches; False if this memory cannot be cut."""
+        self.prune(seq_id)
+        if n < self._branches.n_shared(seq_id):
+            self._release_branches(seq_id)
         if not self._memory.remove(seq_id, n, -1):
             return False
         kept = self._split(seq_id, n)
@@ -104,6 +125,28 @@ class CellPool:
             self._drop(span, seq_id)
         self._spans[seq_id] = kept
         return True
+
+    def fork(self, seq_id: int, n_ids: int, n: int) -> list[int]:
+        """Give a live sequence branches that share its cells, and count `n` more that the next decode takes for them.
+
+        Returns:
+            The ids of the branches: [n_ids]. They are the sequence's for one step, which ends with `prune`.
+        """
+        self.n_used += n
+        return self._branches.fork(seq_id, self.length(seq_id), n_ids, n)
+
+    def adopt(self, seq_id: int, branch: int) -> None:
+        """The cell after a sequence's last, of its `branch`-th branch, becomes its own."""
+        self._branches.adopt(seq_id, branch, self.length(seq_id))
+        self.n_used -= 1
+        self.grow(seq_id, 1)
+
+    def prune(self, seq_id: int) -> None:
+        """Free the cells of branches that were not adopted."""
+        self.n_used -= self._branches.prune(seq_id)
+
+    def _release_branches(self, seq_id: int) -> None:
+        self.n_used -= self._branches.release(seq_id)
 
     def slide_cost(self, seq_id: int, n_head: int, n: int) -> int:
         """Return how many free cells `slide` takes; below 0 where it gives some back."""
@@ -122,6 +165,7 @@ class CellPool:
         Returns:
             False if llama.cpp could not copy the cells; the sequence holds none then.
         """
+        self._release_branches(seq_id)
         head, gone, moved = self._cut_at(seq_id, n_head, n)
         self._memory.remove(seq_id, n_head, n_head + n)
         for span in gone:
@@ -153,7 +197,8 @@ class CellPool:
         return True
 
     def release(self, seq_id: int) -> None:
-        """Give the sequence's cells and its id back."""
+        """Give the sequence's cells and its id back, and its branches."""
+        self._release_branches(seq_id)
         self._memory.remove(seq_id, -1, -1)
         for span in self._spans.pop(seq_id):
             self._drop(span, seq_id)
@@ -161,7 +206,8 @@ class CellPool:
         self._free_ids.append(seq_id)
 
     def park(self, seq_id: int) -> None:
-        """A live sequence becomes idle."""
+        """A live sequence becomes idle, and has no more branches."""
+        self._release_branches(seq_id)
         self._idle.add(seq_id)
         for span in self._spans[seq_id]:
             self._count(span, live=-1, idle=1)

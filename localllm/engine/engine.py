@@ -33,11 +33,13 @@ from localllm.engine.room import Room
 from localllm.engine.runner import Runner
 from localllm.engine.scheduler import Scheduler, StepPlan
 from localllm.engine.sequence import Sequence
+from localllm.engine.speculation.lookahead import LookaheadSize
+from localllm.engine.speculation.lookahead_planner import FORCED_SIZES
 from localllm.engine.speculation.speculator import Speculator
 from localllm.engine.stats import EngineStats
 from localllm.engine.visits import Visitor
 from localllm.errors import EngineClosed, LocalLLMError
-from localllm.hardware.types import LoadPlan, n_output_rows, n_sequence_ids
+from localllm.hardware.types import LoadPlan, n_branch_ids, n_output_rows, n_sequence_ids
 from localllm.llama import AbortFlag, Context, ContextParams, LoraAdapter, Model, shift_facts
 
 log = logging.getLogger("localllm.engine")
@@ -74,6 +76,8 @@ class Engine:
         adapter_names: what each adapter is, for the store.
         after_step: called on the engine's thread after each step's events.
         visitor: other work for this thread, done between steps; closed with the engine.
+        lookahead_sizes: of the windows of requests that force lookahead, the first that there is room for; meant for
+            measurements.
     """
 
     def __init__(
@@ -87,11 +91,13 @@ class Engine:
         adapter_names: SequenceOf[str] = (),
         after_step: Callable[[], None] | None = None,
         visitor: Visitor | None = None,
+        lookahead_sizes: SequenceOf[LookaheadSize] = FORCED_SIZES,
     ) -> None:
         self._visitor = visitor
         self._vocab = model.vocab
         self._after_step = after_step
         n_seq_max = n_sequence_ids(plan.n_slots)
+        n_branches = n_branch_ids(plan.n_slots) if model.can_roll_back else 0
         abort = AbortFlag()
         self._context = Context(
             model,
@@ -99,7 +105,7 @@ class Engine:
                 n_ctx=plan.n_ctx,
                 n_batch=plan.n_batch,
                 n_ubatch=plan.n_ubatch,
-                n_seq_max=n_seq_max,
+                n_seq_max=n_seq_max + n_branches,
                 n_outputs_max=n_output_rows(plan.n_slots) if model.can_roll_back else None,
                 n_threads=plan.n_threads,
                 kv_type_k=plan.kv_type_k,
@@ -110,7 +116,7 @@ class Engine:
         self.n_cells = self._context.n_ctx
         self.n_ctx = min(self.n_cells, model.n_ctx_train or self.n_cells)
         self.n_slots = plan.n_slots
-        self._pool = CellPool(self._context.memory, self._context, self.n_cells, n_seq_max)
+        self._pool = CellPool(self._context.memory, self._context, self.n_cells, n_seq_max, n_branch_ids=n_branches)
         self._cache = PrefixCache(self._pool, max_host_cache_bytes, store, adapter_names)
         self._scheduler = Scheduler(plan.n_slots, self._context.n_batch)
         self._room = Room(self._pool, self._cache, self._scheduler, can_share=model.can_roll_back)
@@ -128,7 +134,12 @@ class Engine:
         facts = shift_facts(model, self._context, plan.kv_type_k)
         policies = Policies(why_not(facts), facts.architecture, self.n_ctx, self._vocab.bos)
         self._intake = Intake(self._vocab, self.n_ctx, loaded, policies)
-        self._speculator = Speculator(plan.spec, is_possible=model.can_roll_back)
+        self._speculator = Speculator(
+            plan.spec,
+            is_possible=model.can_roll_back,
+            n_branch_ids=n_branches,
+            lookahead_sizes=lookahead_sizes,
+        )
         self._commands: queue.SimpleQueue[Command] = queue.SimpleQueue()
         self._runner = Runner(
             self._context, self._pool, loaded, abort, has_newcomers=lambda: not self._commands.empty()
@@ -328,7 +339,7 @@ class Engine:
         cost = self._scheduler.cost
         if not plan.chunks:
             self._speculator.observe(plan, accepted, cost, busy_s)
-        if not plan.drafts:
+        if not plan.is_speculative:
             cost.observe(len(plan.streams), plan.n_chunk, busy_s)
 
     @property
@@ -352,7 +363,7 @@ class Engine:
         self._take_commands()
         if self._runner.was_aborted:
             self._lost_s += self._runner.decode_s
-        elif plan.drafts:
+        elif plan.is_speculative:
             self._speculator.hold()
         elif any(s in self._scheduler.running for s in plan.sequences) and not self._room.relieve():
             self._answers.end_running()

@@ -107,6 +107,14 @@ class Room:
         if self._pool.length(sequence.seq_id) > sequence.n_cells:
             self._pool.shrink(sequence.seq_id, sequence.n_cells)
 
+    def adopt(self, sequence: Sequence, branch: int) -> None:
+        """The next cell of a branch, whose token the sequence has chosen, becomes the sequence's."""
+        self._pool.adopt(sequence.seq_id, branch)
+
+    def prune(self, sequence: Sequence) -> None:
+        """Free the cells of the sequence's branches."""
+        self._pool.prune(sequence.seq_id)
+
     def leave(self, sequence: Sequence, *, keep: bool) -> None:
         """Take a running sequence's cells: keep them for the next that starts alike, or free them."""
         if keep and sequence.request.cache_prompt and self._can_share:

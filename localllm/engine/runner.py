@@ -10,6 +10,7 @@ from localllm.engine.adapters import Adapters, AdapterSet
 from localllm.engine.cells import CellPool
 from localllm.engine.scheduler import StepPlan
 from localllm.engine.sequence import Sequence
+from localllm.engine.speculation.lookahead import LookaheadStep
 from localllm.errors import DecodeFailed
 from localllm.llama import AbortFlag, Batch, Context
 from localllm.llama.context import DECODE_ABORTED, DECODE_NO_ROOM, DECODE_OK
@@ -62,8 +63,9 @@ class Runner:
 
         Returns:
             The sequences that have a token to choose, each with the index of its logits, those of its draft's tokens
-            following; None if llama.cpp found no room, or the run was aborted, and nothing has changed. The cells of
-            drafts are the pool's, but not yet the sequences' `n_past`.
+            following, or those of its branches and window (see `LookaheadStep`); None if llama.cpp found no room, or
+            the run was aborted, and nothing has changed. The cells of drafts are the pool's, but not yet the
+            sequences' `n_past`.
 
         Raises:
             DecodeFailed: llama.cpp failed; the sequences of the plan are lost.
@@ -106,6 +108,9 @@ class Runner:
         batch.clear()
         outputs = []
         for sequence in plan.streams:
+            if (window := plan.windows.get(sequence.request_id)) is not None:
+                outputs.append((sequence, self._add_window(sequence, window)))
+                continue
             draft = plan.drafts.get(sequence.request_id, [])
             pool.grow(sequence.seq_id, 1 + len(draft))
             index = batch.add(sequence.tokens[-1], sequence.n_cells, sequence.seq_id, wants_logits=True)
@@ -120,6 +125,11 @@ class Runner:
             if is_last:
                 outputs.append((sequence, index))
         return outputs
+
+    def _add_window(self, sequence: Sequence, window: LookaheadStep) -> int:
+        ids = self._pool.fork(sequence.seq_id, window.n_ids, window.n_tokens)
+        self._pool.grow(sequence.seq_id, 1)
+        return window.fill(self._batch, sequence.tokens[-1], sequence.n_cells, sequence.seq_id, ids)
 
     def _decode(self, plan: StepPlan, young_s: float) -> int:
         if plan.streams:

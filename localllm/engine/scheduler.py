@@ -12,6 +12,7 @@ from localllm.engine.cost import YOUNG_SHARE, StepCost
 from localllm.engine.radix_tree import n_common
 from localllm.engine.rota import Rota
 from localllm.engine.sequence import Sequence
+from localllm.engine.speculation.lookahead import LookaheadStep
 
 MIN_SHARED_WAIT = 64
 """A request waits for another's prefill if that will give it at least this many tokens more."""
@@ -26,6 +27,8 @@ class StepPlan:
     chunks: list[tuple[Sequence, int]]
     drafts: Mapping[int, list[int]] = field(default_factory=dict)
     """What is proposed after a stream's next token, by request id."""
+    windows: Mapping[int, LookaheadStep] = field(default_factory=dict)
+    """What is guessed and checked beside a stream's next token, by request id; such a stream has no draft."""
 
     def __iter__(self) -> Iterator[tuple[Sequence, int]]:
         """Yield each sequence with the number of its tokens."""
@@ -38,11 +41,16 @@ class StepPlan:
 
     @property
     def n_drafted(self) -> int:
-        return sum(map(len, self.drafts.values()))
+        return sum(map(len, self.drafts.values())) + sum(window.n_drafted for window in self.windows.values())
+
+    @property
+    def is_speculative(self) -> bool:
+        return bool(self.drafts or self.windows)
 
     @property
     def n_tokens(self) -> int:
-        return len(self.streams) + self.n_drafted + self.n_chunk
+        n_speculative = sum(map(len, self.drafts.values())) + sum(window.n_tokens for window in self.windows.values())
+        return len(self.streams) + n_speculative + self.n_chunk
 
     @property
     def sequences(self) -> list[Sequence]:

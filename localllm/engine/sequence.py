@@ -129,6 +129,13 @@ class Sequence:
         """Return how many tokens must go before `n_new` can be computed."""
         return 0 if self.window is None else self.window.n_to_evict(self.n_cells, n_new)
 
+    def n_draftable(self, n_ctx: int) -> int:
+        """Return how many tokens after the next one the request can still use, in a context of `n_ctx` tokens."""
+        n_left = n_ctx - len(self.tokens) + self.n_evicted
+        if self.request.max_tokens is not None:
+            n_left = min(n_left, self.request.max_tokens - self.n_generated)
+        return max(n_left - 1, 0)
+
     @property
     def is_decoding(self) -> bool:
         """Whether only the last token is pending."""

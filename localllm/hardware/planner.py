@@ -22,7 +22,7 @@ from localllm.hardware.kv_types import KV_TYPES, kv_type
 from localllm.hardware.options import N_CTX_LIMIT, check_kv_types, check_options
 from localllm.hardware.placement import Footprint, Machine, Placement, offload_devices, shares_ram
 from localllm.hardware.sizes import format_bytes
-from localllm.hardware.types import Device, LoadOptions, LoadPlan, n_output_rows, n_sequence_ids
+from localllm.hardware.types import Device, LoadOptions, LoadPlan, n_branch_ids, n_output_rows, n_sequence_ids
 
 N_CTX_PER_SLOT = 4096
 N_CTX_LEAST_WANTED = 8192
@@ -77,7 +77,7 @@ def _plan(shape: ModelShape, path: str, machine: Machine, options: LoadOptions, 
         kv_type(options.kv_type_k),
         kv_type(options.kv_type_v),
         min(options.n_ubatch, options.n_batch),
-        n_sequence_ids(options.n_slots),
+        n_sequence_ids(options.n_slots) + n_branch_ids(options.n_slots),
         n_output_rows(options.n_slots),
     )
     search = _Search(placement, options)

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Literal
 
 DeviceKind = Literal["cpu", "gpu", "igpu", "accel"]
-SpecMode = Literal["auto", "off", "ngram"]
-"""Drafts. auto: where they are expected to pay; off: never; ngram: wherever the text repeats, at any price."""
+SpecMode = Literal["auto", "off", "ngram", "lookahead"]
+"""Drafts. auto: where they are expected to pay; off: never; at any price: ngram: wherever the text repeats, lookahead:
+guessed by the model itself, in every step."""
 
 
 @dataclass(frozen=True)
@@ -33,14 +34,26 @@ def n_sequence_ids(n_slots: int) -> int:
     return min(N_SEQ_LIMIT, n_slots + N_KEPT_PREFIXES)
 
 
+N_BRANCH_IDS = 24
+"""Sequence ids beside those, for the branches of lookahead steps, all streams together."""
+
+
+def n_branch_ids(n_slots: int) -> int:
+    """Return how many sequence ids a context of `n_slots` slots has for branches; slots and prefixes come first."""
+    return min(N_BRANCH_IDS, N_SEQ_LIMIT - n_sequence_ids(n_slots))
+
+
 MAX_DRAFT_TOKENS = 47
 """Draft tokens of one step, all streams together. With a single stream's own token that is 48, a multiple of the rows
 that ggml's CPU kernels take at once."""
 
 
 def n_output_rows(n_slots: int) -> int:
-    """Return how many rows of logits a context of `n_slots` slots sets aside: drafts need one a token."""
-    return max(n_sequence_ids(n_slots), n_slots + MAX_DRAFT_TOKENS)
+    """Return how many rows of logits a context of `n_slots` slots sets aside: drafts need one a token.
+
+    llama.cpp wants a row for each sequence id.
+    """
+    return max(n_sequence_ids(n_slots) + n_branch_ids(n_slots), n_slots + MAX_DRAFT_TOKENS)
 
 
 MAX_ADAPTER_SCALE = 10.0

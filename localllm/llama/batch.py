@@ -7,12 +7,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from localllm.llama.library import library
 
 
 class Batch:
-    """Up to `capacity` tokens, each with a position and one sequence.
+    """Up to `capacity` tokens, each with a position and one sequence, or several that share it.
 
     The arrays belong to NumPy; the C struct only points at them, so there is nothing to free.
     """
@@ -28,6 +29,7 @@ class Batch:
         self._seq_id = np.zeros(capacity, dtype=np.int32)
         self._logits = np.zeros(capacity, dtype=np.int8)
         self._seq_id_rows = self._seq_id.ctypes.data + 4 * np.arange(capacity, dtype=np.uint64)
+        self._shared: dict[int, NDArray[np.int32]] = {}
         self._struct = self._make_struct()
 
     def _make_struct(self) -> Any:
@@ -49,6 +51,10 @@ class Batch:
         return self._struct
 
     def clear(self) -> None:
+        for i in self._shared:
+            self._n_seq_id[i] = 1
+            self._seq_id_rows[i] = self._seq_id.ctypes.data + 4 * i
+        self._shared.clear()
         self.n_tokens = self.n_outputs = 0
 
     def add(self, token: int, pos: int, seq_id: int, *, wants_logits: bool) -> int:
@@ -66,6 +72,21 @@ class Batch:
         self._logits[i] = wants_logits
         self.n_outputs += wants_logits
         self.n_tokens = i + 1
+        return i
+
+    def add_shared(self, token: int, pos: int, seq_ids: Sequence[int], *, wants_logits: bool) -> int:
+        """Add one token that takes one cell of several sequences; return its index.
+
+        Raises:
+            ValueError: the batch is full, or there is no sequence.
+        """
+        if not seq_ids:
+            raise ValueError("a token of no sequence")
+        i = self.add(token, pos, seq_ids[0], wants_logits=wants_logits)
+        if len(seq_ids) > 1:
+            self._shared[i] = np.array(seq_ids, dtype=np.int32)
+            self._n_seq_id[i] = len(seq_ids)
+            self._seq_id_rows[i] = self._shared[i].ctypes.data
         return i
 
     def add_run(self, tokens: Sequence[int], pos: int, seq_id: int, *, last_wants_logits: bool) -> int:

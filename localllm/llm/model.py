@@ -286,7 +286,8 @@ def load(
         kv_type_v: that of the cached values; None is `kv_type`.
         n_slots: how many requests are answered at once.
         spec: whether tokens are drafted and checked several at once, where a request does not say: "auto" where it is
-            expected to pay, "off", or "ngram" wherever the text repeats. What comes out is the same.
+            expected to pay, "off", "ngram" wherever the text repeats, or "lookahead", where the model itself guesses
+            ahead. What comes out is the same.
         adapters: LoRA adapters to load, in GGUF form: a path each, or a path and a scale. All are applied where a
             request does not choose among them with the option `lora`, by id, which is their place here.
         kv_store_bytes: disk for the states of prompts, which then outlive the process; all models together. 0 is none.

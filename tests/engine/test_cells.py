@@ -30,7 +30,7 @@ class FakeMemory:
 
     def copy(self, src: int, dst: int, p0: int = 0, p1: int = -1) -> None:
         for pos, holders in self.cells:
-            if src in holders and pos < p1:
+            if src in holders and p0 <= pos and (p1 < 0 or pos < p1):
                 holders.add(dst)
 
     def fill(self, seq_id: int, p0: int, n: int) -> None:
@@ -50,7 +50,7 @@ class PoolMachine(RuleBasedStateMachine):
     @initialize()
     def start(self) -> None:
         self.memory = FakeMemory()
-        self.pool = CellPool(self.memory, self.memory, n_cells=200, n_seq_max=6)
+        self.pool = CellPool(self.memory, self.memory, n_cells=200, n_seq_max=6, n_branch_ids=5)
         self.live: set[int] = set()
         self.idle: set[int] = set()
 
@@ -74,6 +74,33 @@ class PoolMachine(RuleBasedStateMachine):
         dst = self.pool.allocate()
         self.pool.share(src, dst, n)
         self.live.add(dst)
+
+    @precondition(lambda self: self.live)
+    @rule(data=st.data(), depths=st.lists(st.integers(1, 3), min_size=1, max_size=5))
+    def look_ahead(self, data: st.DataObject, depths: list[int]) -> None:
+        """One step: branches of some depths behind a next token that all hold, and part of one is adopted."""
+        seq_id = data.draw(st.sampled_from(sorted(self.live)))
+        start, n_used = self.pool.length(seq_id), self.pool.n_used
+        ids = self.pool.fork(seq_id, len(depths), sum(depths))
+        self.pool.grow(seq_id, 1)
+        assert all(self.memory.positions(branch) == list(range(start)) for branch in ids)
+        self.memory.cells.append((start, {seq_id, *ids}))
+        for branch, depth in zip(ids, depths, strict=True):
+            self.memory.fill(branch, start + 1, depth)
+        assert self.pool.n_used == n_used + 1 + sum(depths) == len(self.memory.cells)
+        winner = data.draw(st.integers(0, len(depths) - 1))
+        n_adopted = data.draw(st.integers(0, depths[winner]))
+        for _ in range(n_adopted):
+            self.pool.adopt(seq_id, winner)
+        end = data.draw(st.sampled_from(["prune", "shrink", "release"]))
+        if end == "prune":
+            self.pool.prune(seq_id)
+            assert self.pool.length(seq_id) == start + 1 + n_adopted
+        elif end == "shrink":
+            self.pool.shrink(seq_id, data.draw(st.integers(0, self.pool.length(seq_id))))
+        else:
+            self.pool.release(seq_id)
+            self.live.discard(seq_id)
 
     @precondition(lambda self: self.live)
     @rule(data=st.data())
@@ -125,7 +152,12 @@ class PoolMachine(RuleBasedStateMachine):
         assert self.pool.n_idle == sum(not (holders & self.live) for _, holders in self.memory.cells)
         for seq_id in self.live | self.idle:
             assert self.memory.positions(seq_id) == list(range(self.pool.length(seq_id)))
-        assert self.pool.n_ids_used == len(self.live | self.idle)
+        branches = {h for _, holders in self.memory.cells for h in holders} - self.live - self.idle
+        assert branches <= set(range(6, 11))
+        n_branches = self.pool.n_ids_used - len(self.live | self.idle)
+        assert len(branches) <= n_branches <= 5
+        for _, holders in self.memory.cells:
+            assert holders & (self.live | self.idle)
 
 
 TestPool = PoolMachine.TestCase

@@ -124,10 +124,10 @@ def test_logprobs_are_those_of_each_token_also_where_it_was_a_draft(steady: Engi
     check_same(off, on)
     assert accepted(on) > 0
     for a, b in zip(off.token_events, on.token_events, strict=True):
-        assert _logprobs(a) == pytest.approx(_logprobs(b), abs=1e-3)
+        assert logprobs_of(a) == pytest.approx(logprobs_of(b), abs=1e-3)
 
 
-def _logprobs(event: TokenEvent) -> list[float]:
+def logprobs_of(event: TokenEvent) -> list[float]:
     assert event.logprob is not None
     return [event.logprob, *(t.logprob for t in event.top_logprobs)]
 

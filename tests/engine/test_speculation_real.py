@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from localllm.engine import Engine
-from localllm.hardware.types import LoadPlan, MemoryEstimate
+from localllm.hardware.types import LoadPlan, MemoryEstimate, SpecMode
 from localllm.llama import Model
 from tests.demo_model import require_demo_model
 from tests.engine.driving import generate
@@ -25,14 +25,15 @@ def model() -> Iterator[Model]:
         yield model
 
 
+@pytest.mark.parametrize("mode", ["ngram", "lookahead"])
 @pytest.mark.parametrize("kv_type", ["f16", "q8_0"])
-def test_copying_is_drafted_and_comes_out_the_same(model: Model, kv_type: str) -> None:
+def test_copying_is_drafted_and_comes_out_the_same(model: Model, kv_type: str, mode: SpecMode) -> None:
     text = f"<|im_start|>user\nRepeat this list word by word.\n{LINES}<|im_end|>\n<|im_start|>assistant\n"
     prompt = model.vocab.tokenize(text, add_special=True, parse_special=True)
     plan = LoadPlan("", 1024, 2, 0, kv_type, kv_type, 512, 512, 1, MemoryEstimate(0, 0, 0))
     engine = Engine(model, plan)
     try:
-        off, on = (generate(engine, prompt, max_tokens=60, spec=spec, n_logprobs=20) for spec in ("off", "ngram"))
+        off, on = (generate(engine, prompt, max_tokens=60, spec=spec, n_logprobs=20) for spec in ("off", mode))
     finally:
         engine.close()
     report = on.finish.usage.speculation

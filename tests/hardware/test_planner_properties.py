@@ -10,7 +10,7 @@ from localllm.hardware import Device, LoadOptions, LoadPlan, plan_load
 from localllm.hardware.estimate import padded_n_ctx
 from localllm.hardware.kv_types import KV_TYPES
 from localllm.hardware.placement import Footprint, Machine, Placement
-from localllm.hardware.types import n_output_rows, n_sequence_ids
+from localllm.hardware.types import n_branch_ids, n_output_rows, n_sequence_ids
 from tests.hardware.shapes import GIB, LLAMA_8B, MIB, QWEN25_1_5B, SMOLLM2, Shape
 
 free_bytes = st.integers(64, 64 * 1024).map(lambda n: n * MIB)
@@ -66,7 +66,7 @@ def footprint_of(shape: Shape, gpus: list[Device], plan: LoadPlan, ram: int) -> 
         KV_TYPES[plan.kv_type_k],
         KV_TYPES[plan.kv_type_v],
         plan.n_ubatch,
-        n_sequence_ids(plan.n_slots),
+        n_sequence_ids(plan.n_slots) + n_branch_ids(plan.n_slots),
         n_output_rows(plan.n_slots),
     )
     return placement.footprint(plan.n_gpu_layers, plan.n_ctx)

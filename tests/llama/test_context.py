@@ -88,6 +88,31 @@ def test_more_outputs_than_set_aside_are_refused(make_context: MakeContext) -> N
     assert context.decode(batch) == 0
 
 
+def test_token_of_several_sequences_takes_one_cell_that_each_of_them_sees(make_context: MakeContext) -> None:
+    context, twin = make_context(n_seq_max=3), make_context(n_seq_max=3)
+    batch = Batch(8)
+    first = batch.add_shared(5, 0, [0, 2], wants_logits=True)
+    batch.add(6, 1, 2, wants_logits=True)
+    assert context.decode(batch) == 0
+    assert [context.memory.last_position(seq_id) for seq_id in range(3)] == [0, -1, 1]
+    alone = Batch(8)
+    alone.add_run([5, 6], 0, 0, last_wants_logits=True)
+    assert twin.decode(alone) == 0
+    np.testing.assert_allclose(context.logits(first + 1), twin.logits(1), atol=1e-2)
+
+
+def test_cleared_batch_remembers_no_sequences_of_shared_tokens(make_context: MakeContext) -> None:
+    context = make_context(n_seq_max=3)
+    batch = Batch(4)
+    batch.add_shared(5, 0, [0, 1, 2], wants_logits=True)
+    batch.clear()
+    batch.add(5, 0, 1, wants_logits=True)
+    assert context.decode(batch) == 0
+    assert [context.memory.last_position(seq_id) for seq_id in range(3)] == [-1, 0, -1]
+    with pytest.raises(ValueError, match="no sequence"):
+        batch.add_shared(5, 1, [], wants_logits=True)
+
+
 def test_no_room_changes_nothing(make_context: MakeContext) -> None:
     context, twin = make_context(n_ctx=256), make_context(n_ctx=256)
     long = [i % 250 for i in range(250)]

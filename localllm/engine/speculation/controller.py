@@ -75,6 +75,11 @@ class Controller:
             left -= n
         return counts
 
+    @property
+    def credit(self) -> float:
+        """What may be lost now, in steps without drafts."""
+        return self._credit
+
     def credit_step(self) -> None:
         """A step without drafts was run."""
         self._credit = min(self._credit + _CREDIT_A_STEP, _MAX_CREDIT)

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from localllm.engine.speculation.acceptance import Acceptance
-from localllm.engine.speculation.ngram_pool import NgramPool
+from localllm.engine.speculation.shared_texts import SharedTexts
 from localllm.hardware.types import MAX_DRAFT_TOKENS
 
 ORDERS = (6, 3, 2)
@@ -102,7 +102,7 @@ class NgramDrafter:
 
     kind = "ngram"
 
-    def __init__(self, pool: NgramPool | None = None) -> None:
+    def __init__(self, pool: SharedTexts | None = None) -> None:
         self._index = NgramIndex()
         self._pool = pool
         self._pooled: list[int] | None = None

@@ -7,12 +7,16 @@ and hears what was accepted; it moves no cells and calls no model.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence as SequenceOf
 from typing import TYPE_CHECKING
 
 from localllm.engine.events import Speculation
 from localllm.engine.speculation.acceptance import Acceptance, SharedRates
 from localllm.engine.speculation.controller import Controller
 from localllm.engine.speculation.drafter import Drafter
+from localllm.engine.speculation.lookahead import Lookahead, LookaheadSize
+from localllm.engine.speculation.lookahead_gain import LookaheadGain
+from localllm.engine.speculation.lookahead_planner import FORCED_SIZES, LookaheadPlanner
 from localllm.engine.speculation.ngram import GRADE_PRIORS, NgramDrafter
 from localllm.hardware.types import MAX_DRAFT_TOKENS, SpecMode
 
@@ -29,12 +33,28 @@ time, much where a wide batch costs what a narrow one does."""
 class StreamDrafts:
     """What one sequence's speculation has learned and done."""
 
-    __slots__ = ("acceptance", "drafter", "is_forced", "n_accepted", "n_drafted", "plain_s", "spent_s")
+    __slots__ = (
+        "acceptance",
+        "drafter",
+        "gain",
+        "is_auto",
+        "is_forced",
+        "lookahead",
+        "n_accepted",
+        "n_drafted",
+        "plain_s",
+        "spent_s",
+    )
 
     def __init__(self, drafter: Drafter, acceptance: Acceptance, *, is_forced: bool) -> None:
         self.drafter = drafter
         self.acceptance = acceptance
         self.is_forced = is_forced
+        self.is_auto = False
+        """Whether lookahead may be tried where the drafter has nothing."""
+        self.lookahead = drafter if isinstance(drafter, Lookahead) else None
+        """Once it was."""
+        self.gain = LookaheadGain()
         self.n_drafted = 0
         self.n_accepted = 0
         self.plain_s = 0.0
@@ -44,7 +64,7 @@ class StreamDrafts:
     @property
     def report(self) -> Speculation:
         return Speculation(
-            kind=self.drafter.kind,
+            kind=self.drafter.kind if self.lookahead in (None, self.drafter) else f"{self.drafter.kind}+lookahead",
             drafted=self.n_drafted,
             accepted=self.n_accepted,
             speedup_est=self.plain_s / self.spent_s if self.spent_s > 0 else 1.0,
@@ -57,13 +77,23 @@ class Speculator:
     Args:
         default: of requests that do not say.
         is_possible: whether rejected tokens can be taken out of the cache.
+        n_branch_ids: sequence ids that a step has for the branches of lookahead.
+        lookahead_sizes: of windows that are asked for at any price, the first that there is room for.
     """
 
-    def __init__(self, default: SpecMode, *, is_possible: bool) -> None:
+    def __init__(
+        self,
+        default: SpecMode,
+        *,
+        is_possible: bool,
+        n_branch_ids: int = 0,
+        lookahead_sizes: SequenceOf[LookaheadSize] = FORCED_SIZES,
+    ) -> None:
         self._default = default
         self._is_possible = is_possible
         self._controller = Controller()
         self._ngram_rates = SharedRates(GRADE_PRIORS)
+        self._lookahead = LookaheadPlanner(self._controller, n_branch_ids, lookahead_sizes)
         self._is_held = False
 
     def enter(self, sequence: Sequence) -> None:
@@ -71,7 +101,9 @@ class Speculator:
         mode = sequence.request.spec or self._default
         if mode != "off" and self._is_possible:
             acceptance = Acceptance(self._ngram_rates)
-            sequence.speculation = StreamDrafts(NgramDrafter(), acceptance, is_forced=mode == "ngram")
+            drafter = Lookahead() if mode == "lookahead" else NgramDrafter()
+            sequence.speculation = StreamDrafts(drafter, acceptance, is_forced=mode == "ngram")
+            sequence.speculation.is_auto = mode == "auto"
 
     def hold(self) -> None:
         """Make no drafts for the next step: there was no room for the last one's."""
@@ -94,7 +126,14 @@ class Speculator:
         chosen = forced or candidates
         counts = self._choose(plan, chosen, cost, n_free, n_ctx, is_forced=bool(forced))
         drafts = {s.request_id: _propose(s, n) for s, n in zip(chosen, counts, strict=True) if n}
-        return dataclasses.replace(plan, drafts={key: draft for key, draft in drafts.items() if draft})
+        plan = dataclasses.replace(plan, drafts={key: draft for key, draft in drafts.items() if draft})
+        curve = self._controller.cost(len(plan.adapters), len(plan.streams))
+        is_known = cost.decode_s(len(plan.streams)) > 0
+        max_ratio = MAX_SHARED_RATIO if len(plan.streams) > 1 else float("inf")
+        windows = self._lookahead.plan(
+            plan, candidates, curve, n_free=n_free, n_ctx=n_ctx, max_ratio=max_ratio if is_known else 0.0
+        )
+        return dataclasses.replace(plan, windows=windows) if windows else plan
 
     def observe(self, plan: StepPlan, accepted: dict[int, int], cost: StepCost, seconds: float) -> None:
         """Learn from a step of streams alone.
@@ -105,13 +144,15 @@ class Speculator:
             cost: of steps without drafts, as it was for `draft`.
             seconds: that the step took.
         """
-        n_streams, n_drafted, n_accepted = len(plan.streams), plan.n_drafted, sum(accepted.values())
+        n_streams, n_drafted, n_accepted = len(plan.streams), plan.n_tokens - len(plan.streams), sum(accepted.values())
         plain_s = cost.decode_s(n_streams) or seconds
         for sequence in plan.streams:
             if (state := sequence.speculation) is not None:
                 n = 1 + accepted.get(sequence.request_id, 0)
                 state.plain_s += n * plain_s if n_drafted else seconds
                 state.spent_s += seconds
+                if (window := plan.windows.get(sequence.request_id)) is not None:
+                    self._lookahead.observe(state.gain, window.size, n)
         if n_drafted == 0:
             self._controller.credit_step()
             return
@@ -152,10 +193,7 @@ def _survival(sequence: Sequence, n_ctx: int) -> list[float]:
     """Return the chances of the tokens that can be proposed and that the request can still use."""
     state = sequence.speculation
     assert state is not None
-    n_left = n_ctx - len(sequence.tokens) + sequence.n_evicted
-    if sequence.request.max_tokens is not None:
-        n_left = min(n_left, sequence.request.max_tokens - sequence.n_generated)
-    return state.acceptance.survival(state.drafter.grades()[: max(n_left - 1, 0)])
+    return state.acceptance.survival(state.drafter.grades()[: sequence.n_draftable(n_ctx)])
 
 
 def _propose(sequence: Sequence, n: int) -> list[int]:

@@ -45,6 +45,10 @@ class WidthCost:
         share = (width - widths[i - 1]) / (widths[i] - widths[i - 1])
         return curve[i - 1] + share * (curve[i] - curve[i - 1])
 
+    def is_measured(self, width: int) -> bool:
+        """Whether a batch as wide, or wider, was run; where not, `ratio` goes on with the prior's slope."""
+        return width <= self._widths[-1]
+
     def observe(self, width: int, ratio: float) -> None:
         """Learn from a batch of `width` tokens."""
         ratio = min(ratio, _MAX_JUMP * self.ratio(width))

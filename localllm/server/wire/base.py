@@ -47,7 +47,7 @@ class SamplingFields(WireModel):
     n_sink: int | None = Field(None, description="Tokens at the beginning that the policy sinks keeps.")
     lora: list[LoraScale] | None = Field(None, description="Adapters and their scales; those not named are off.")
 
-    spec: Literal["auto", "off", "ngram"] | None = Field(
+    spec: Literal["auto", "off", "ngram", "lookahead"] | None = Field(
         None, description="Whether tokens are drafted and checked several at once; the answer is the same."
     )
 

@@ -49,3 +49,7 @@ def test_spec_reaches_the_options(body: ChatCompletionRequest | CompletionReques
 def test_unknown_spec_is_refused() -> None:
     with pytest.raises(ValidationError):
         CompletionBody(prompt="Hi", spec="always")  # type: ignore[arg-type]
+
+
+def test_lookahead_may_be_asked_for_by_name() -> None:
+    assert CompletionRequest(prompt="Hi", spec="lookahead").sampling_options()["spec"] == "lookahead"

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from localllm.engine.speculation.acceptance import Acceptance, SharedRates
 from localllm.engine.speculation.ngram import GRADE_PRIORS, NgramDrafter
-from localllm.engine.speculation.ngram_pool import POOL_ORDER, NgramPool
+from localllm.engine.speculation.shared_texts import MATCH_ORDER, SharedTexts
 from localllm.hardware.types import MAX_DRAFT_TOKENS
 
 texts = st.lists(st.lists(st.integers(0, 1), max_size=40), max_size=6)
@@ -15,21 +15,21 @@ texts = st.lists(st.lists(st.integers(0, 1), max_size=40), max_size=6)
 
 def brute_force(kept: list[list[int]], tokens: list[int]) -> tuple[list[int], int] | None:
     """Return the newest text with the n-gram that ends the tokens, and where its last occurrence there ends."""
-    gram = tokens[-POOL_ORDER:]
+    gram = tokens[-MATCH_ORDER:]
     for text in reversed(kept):
-        for end in range(len(text) - 1, POOL_ORDER - 1, -1):
-            if text[end - POOL_ORDER : end] == gram:
+        for end in range(len(text) - 1, MATCH_ORDER - 1, -1):
+            if text[end - MATCH_ORDER : end] == gram:
                 return text, end
     return None
 
 
-@given(texts, st.lists(st.integers(0, 1), min_size=POOL_ORDER, max_size=12), st.integers(20, 100))
+@given(texts, st.lists(st.integers(0, 1), min_size=MATCH_ORDER, max_size=12), st.integers(20, 100))
 @settings(max_examples=300, deadline=None)
 def test_lookup_equals_a_search_of_what_is_kept(finished: list[list[int]], tokens: list[int], max_tokens: int) -> None:
-    pool, kept = NgramPool(max_tokens), list[list[int]]()
+    pool, kept = SharedTexts(max_tokens), list[list[int]]()
     for text in finished:
         pool.add(text)
-        if len(text[-max_tokens:]) > POOL_ORDER:
+        if len(text[-max_tokens:]) > MATCH_ORDER:
             kept.append(text[-max_tokens:])
         while sum(map(len, kept)) > max_tokens:
             kept.pop(0)
@@ -38,7 +38,7 @@ def test_lookup_equals_a_search_of_what_is_kept(finished: list[list[int]], token
 
 
 def test_what_another_request_said_is_proposed_to_its_end_and_no_further() -> None:
-    pool, rates = NgramPool(), Acceptance(SharedRates(GRADE_PRIORS))
+    pool, rates = SharedTexts(), Acceptance(SharedRates(GRADE_PRIORS))
     pool.add(range(100, 130))
     drafter = NgramDrafter(pool)
     tokens = [1, 2, 3, *range(100, 110)]
@@ -55,7 +55,7 @@ def test_what_another_request_said_is_proposed_to_its_end_and_no_further() -> No
 
 
 def test_own_text_goes_before_that_of_others() -> None:
-    pool, rates = NgramPool(), Acceptance(SharedRates(GRADE_PRIORS))
+    pool, rates = SharedTexts(), Acceptance(SharedRates(GRADE_PRIORS))
     pool.add([1, 2, 3, 4, 5, 6, 7])
     drafter = NgramDrafter(pool)
     assert drafter.follow([1, 2, 3, 4, 5, 6, 8, 1, 2, 3, 4, 5, 6], rates)
@@ -63,7 +63,7 @@ def test_own_text_goes_before_that_of_others() -> None:
 
 
 def test_a_departure_from_anothers_text_ends_the_match() -> None:
-    pool, rates = NgramPool(), Acceptance(SharedRates(GRADE_PRIORS))
+    pool, rates = SharedTexts(), Acceptance(SharedRates(GRADE_PRIORS))
     pool.add(range(100, 130))
     drafter = NgramDrafter(pool)
     assert drafter.follow(tokens := list(range(100, 112)), rates)
