@@ -19,6 +19,7 @@ class CellMemory(Protocol):
     def remove(self, seq_id: int, p0: int = 0, p1: int = -1) -> bool: ...
     def copy(self, src: int, dst: int, p0: int = 0, p1: int = -1) -> None: ...
     def shift(self, seq_id: int, p0: int, p1: int, delta: int) -> None: ...
+    def first_position(self, seq_id: int) -> int: ...
 
 
 class CellStore(Protocol):
@@ -44,15 +45,27 @@ class _Span:
 
 
 class CellPool:
-    """Hands out sequence ids and cells. A sequence is live (running) or idle (kept for its prefix)."""
+    """Hands out sequence ids and cells. A sequence is live (running) or idle (kept for its prefix).
 
-    def __init__(self, memory: CellMemory, store: CellStore, n_cells: int, n_seq_max: int) -> None:
+    Args:
+        memory: of the context.
+        store: the context, which copies cells out and back.
+        n_cells: that there are.
+        n_seq_max: sequence ids.
+        n_window: tokens that layers with sliding windows see; 0 where there are none. What these layers do not see any
+            more is lost when a sequence is copied out, and may be overwritten (llama_kv_cache::state_write, find_slot).
+    """
+
+    def __init__(
+        self, memory: CellMemory, store: CellStore, n_cells: int, n_seq_max: int, *, n_window: int = 0
+    ) -> None:
         self._memory = memory
         self._store = store
         self._free_ids = list(range(n_seq_max - 1, -1, -1))
         self._spans: dict[int, list[_Span]] = {}
         self._idle: set[int] = set()
         self.n_cells = n_cells
+        self.n_window = n_window
         self.n_used = 0
         self.n_idle = 0
 
@@ -94,6 +107,10 @@ class CellPool:
         for span in shared:
             self._count(span, live=1)
         self._spans[dst] = list(shared)
+
+    def can_cut(self, seq_id: int, n: int) -> bool:
+        """Whether the first `n` cells are all that a token after them sees; windows may have passed some."""
+        return not self.n_window or self._memory.first_position(seq_id) <= max(0, n - self.n_window)
 
     def shrink(self, seq_id: int, n: int) -> bool:
         """Keep only the first `n` cells; False if this memory cannot be cut."""

@@ -110,7 +110,7 @@ class Engine:
         self.n_cells = self._context.n_ctx
         self.n_ctx = min(self.n_cells, model.n_ctx_train or self.n_cells)
         self.n_slots = plan.n_slots
-        self._pool = CellPool(self._context.memory, self._context, self.n_cells, n_seq_max)
+        self._pool = CellPool(self._context.memory, self._context, self.n_cells, n_seq_max, n_window=model.n_window)
         can_cut = model.can_roll_back
         self._cache = PrefixCache(self._pool, max_host_cache_bytes, store, adapter_names, in_whole=not can_cut)
         self._scheduler = Scheduler(plan.n_slots, self._context.n_batch)

@@ -43,8 +43,8 @@ ReuseLimit = Literal[
 all: nothing more to reuse; the last token is always computed. new: a kept prefix was reused to its end, and the rest
 had not been seen. differs: the nearest kept prefix goes on with other tokens. nothing_kept: none begins alike.
 too_short: so little that computing it is cheaper. no_rollback: the nearest kept prefix goes on with other tokens, and
-this model's memory cannot be cut. evicted: what was found was lost while room was made. disabled: by the request.
-not_started: the request ended before.
+this model's memory cannot be cut (recurrent and hybrid models; with sliding windows, what has left the context).
+evicted: what was found had no room, or could not be read. disabled: by the request. not_started: it ended before.
 """
 
 

@@ -69,7 +69,7 @@ def explain(n_prompt: int, n_reused: int, match: Match, source: ReuseSource, *, 
         n_reused: of them, those that were not computed.
         match: what was found for it.
         source: where that was.
-        can_cut: whether a kept prefix may serve in part.
+        can_cut: whether kept prefixes may serve in part, wherever they are.
     """
     differs = match.goes_on and match.n_shared < n_prompt - 1
     return PrefixReuse(
@@ -90,4 +90,6 @@ def _why(n_prompt: int, n_reused: int, match: Match, *, can_cut: bool) -> ReuseL
         return "nothing_kept"
     if n_reused == match.n_shared:
         return "differs" if match.goes_on else "new"
-    return "too_short" if can_cut else "no_rollback"
+    if not can_cut:
+        return "no_rollback"
+    return "too_short" if match.n_shared - n_reused < MIN_RESTORE_GAIN else "evicted"

@@ -27,7 +27,8 @@ class PrefixCache:
     """Which prefixes are kept, where, and which goes next. Least recently used goes first.
 
     Where a memory cannot be cut (recurrent and hybrid models), prefixes are checkpoints: copies of a sequence's
-    state, in RAM and on disk, that serve only in whole.
+    state, in RAM and on disk, that serve only in whole. Where layers have sliding windows, a copy does too: it lacks
+    what the tokens after a cut would see.
 
     Args:
         pool: of the context's cells.
@@ -47,8 +48,8 @@ class PrefixCache:
         in_whole: bool = False,
     ) -> None:
         self._pool = pool
-        self._disk = None if store is None else DiskTier(store, adapter_names, in_whole=in_whole)
-        self._in_whole = in_whole
+        self._in_whole = in_whole or pool.n_window > 0
+        self._disk = None if store is None else DiskTier(store, adapter_names, in_whole=self._in_whole)
         self._trees: dict[AdapterSet, RadixTree[Entry]] = {}
         self._resident: dict[int, Entry] = {}
         self._hosted: set[Entry] = set()
@@ -73,13 +74,13 @@ class PrefixCache:
     def _lookup_kept(self, adapters: AdapterSet, tokens: Tokens) -> tuple[int, Entry | None]:
         n_hosted, hosted = 0, None
         for n, entries in self._matches(adapters, tokens):
-            resident = next((e for e in entries if e.seq_id is not None), None)
+            resident = next((e for e in entries if e.seq_id is not None and self._pool.can_cut(e.seq_id, n)), None)
             if resident is not None:
                 return (n_hosted, hosted) if n_hosted - n >= MIN_RESTORE_GAIN else (n, resident)
             if hosted is None:
-                shortest = min(entries, key=lambda e: len(e.tokens))
-                if not self._in_whole or len(shortest.tokens) == n:
-                    n_hosted, hosted = n, shortest
+                in_ram = (e for e in entries if e.seq_id is None and (len(e.tokens) == n or not self._in_whole))
+                hosted = min(in_ram, key=lambda e: len(e.tokens), default=None)
+                n_hosted = n if hosted is not None else 0
         return (n_hosted, hosted) if n_hosted >= MIN_KEPT else (0, None)
 
     def _nearest(self, adapters: AdapterSet, tokens: Tokens) -> tuple[int, bool]:

@@ -195,7 +195,8 @@ class Room:
         if not candidate.request.cache_prompt:
             candidate.reuse = PrefixReuse(reused=0, prompt=n_prompt, source="none", why="disabled")
             return 0
-        candidate.reuse = explain(n_prompt, n, match, source, can_cut=self._can_cut)
+        can_cut = self._can_cut and not self._pool.n_window
+        candidate.reuse = explain(n_prompt, n, match, source, can_cut=can_cut)
         if not self._can_cut:
             stops = sorted({match.n_shared, n_prompt - 1})
             candidate.prompt_stops = tuple(stop for stop in stops if stop > n and stop >= MIN_KEPT)
