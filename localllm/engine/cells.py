@@ -110,7 +110,7 @@ class CellPool:
 
     def can_cut(self, seq_id: int, n: int) -> bool:
         """Whether the first `n` cells are all that a token after them sees; windows may have passed some."""
-        return not self.n_window or self._memory.first_position(seq_id) <= max(0, n - self.n_window)
+        return not self.n_window or 0 <= self._memory.first_position(seq_id) <= max(0, n - self.n_window)
 
     def shrink(self, seq_id: int, n: int) -> bool:
         """Keep only the first `n` cells; False if this memory cannot be cut."""

@@ -143,7 +143,7 @@ class PrefixCache:
     def keep(self, seq_id: int, adapters: AdapterSet, tokens: Tokens) -> None:
         """Take over a finished sequence whose cells hold exactly `tokens`."""
         self.withdraw(seq_id)
-        if len(tokens) < MIN_KEPT:
+        if len(tokens) < MIN_KEPT or not self._pool.can_cut(seq_id, len(tokens)):
             self._pool.release(seq_id)
             return
         self._forget_prefixes_of(adapters, tokens)

@@ -146,3 +146,14 @@ def test_a_cancelled_prompt_leaves_nothing_wrong(model: Model, make_engine: Engi
     assert outcome.wait().finish.reason == "cancelled"
     again = ask(engine, prompt_of(80, 3000))
     assert again.tokens == ask(make_engine(model=model, n_ctx=4096), prompt_of(80, 3000), cache_prompt=False).tokens
+
+
+def test_those_that_give_way_go_on_with_the_same_tokens(model: Model, make_engine: EngineFactory) -> None:
+    engine = make_engine(model=model, n_ctx=256, n_slots=4)
+    prompts = [prompt_of(90 + i, 50) for i in range(4)]
+    outcomes = [o for _, o in (submit(engine, p, max_tokens=40, ignore_eos=True) for p in prompts)]
+    assert sum(o.wait().finish.timings.n_preemptions for o in outcomes) > 0
+    for prompt, outcome in zip(prompts, outcomes, strict=True):
+        assert outcome.tokens == generate(make_engine(model=model), prompt, max_tokens=40, ignore_eos=True).tokens
+    again = generate(engine, prompts[0], max_tokens=40, ignore_eos=True)
+    assert reuse(again).reused == 49 and again.tokens == outcomes[0].tokens
