@@ -109,7 +109,7 @@ def write_tiny_model(
     writer.add_rope_dimension_count(head_dim)
     writer.add_rope_freq_base(10000.0)
     writer.add_layer_norm_rms_eps(1e-5)
-    _add_tokenizer(writer, chat_template)
+    add_tokenizer(writer, chat_template)
     for key, value in (extra or {}).items():
         _add_value(writer, key, value)
     shapes = _shapes(arch, n_layer, n_embd, n_head * head_dim, n_head_kv * head_dim, n_ff)
@@ -129,7 +129,8 @@ def write_tiny_model(
     return Path(path)
 
 
-def _add_tokenizer(writer: gguf.GGUFWriter, chat_template: str | None) -> None:
+def add_tokenizer(writer: gguf.GGUFWriter, chat_template: str | None) -> None:
+    """Add the byte-level BPE tokenizer of `vocabulary`."""
     tokens = vocabulary()
     n_normal = len(tokens) - len(SPECIALS)
     writer.add_tokenizer_model("gpt2")

@@ -119,6 +119,7 @@ def answer_json(done: Done, load_s: float) -> dict[str, Any]:
             "cached_tokens": usage.cached_tokens,
             "evicted_tokens": usage.evicted_tokens,
             "speculation": None if usage.speculation is None else msgspec.structs.asdict(usage.speculation),
+            "cache": None if usage.cache is None else msgspec.structs.asdict(usage.cache),
         },
         "timings": {
             "load_s": load_s,

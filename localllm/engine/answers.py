@@ -50,11 +50,10 @@ class Answers:
         self._cancel = cancel
 
     def report_prefill(self, plan: StepPlan) -> None:
-        """Say how far the prompts of a step are, and offer those that are complete to others."""
+        """Say how far the prompts of a step are, and offer what is complete to others."""
         for sequence, _ in plan.chunks:
             self.report_progress(sequence, sequence.n_past)
-            if sequence.n_past >= sequence.n_prompt:
-                self._room.offer_prompt(sequence)
+            self._room.offer_prompt(sequence)
 
     def report_progress(self, sequence: Sequence, n_done: int) -> None:
         """Say how many of a prompt's tokens are done."""

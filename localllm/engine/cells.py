@@ -21,6 +21,7 @@ class CellMemory(Protocol):
     def remove(self, seq_id: int, p0: int = 0, p1: int = -1) -> bool: ...
     def copy(self, src: int, dst: int, p0: int = 0, p1: int = -1) -> None: ...
     def shift(self, seq_id: int, p0: int, p1: int, delta: int) -> None: ...
+    def first_position(self, seq_id: int) -> int: ...
 
 
 class CellStore(Protocol):
@@ -50,14 +51,23 @@ class CellPool:
 
     Args:
         memory: of the context.
-        store: the context.
-        n_cells: of the context.
+        store: the context, which copies cells out and back.
+        n_cells: that there are.
         n_seq_max: ids of sequences.
         n_branch_ids: ids after those, for branches of live sequences.
+        n_window: tokens that layers with sliding windows see; 0 where there are none. What these layers do not see any
+            more is lost when a sequence is copied out, and may be overwritten (llama_kv_cache::state_write, find_slot).
     """
 
     def __init__(
-        self, memory: CellMemory, store: CellStore, n_cells: int, n_seq_max: int, *, n_branch_ids: int = 0
+        self,
+        memory: CellMemory,
+        store: CellStore,
+        n_cells: int,
+        n_seq_max: int,
+        *,
+        n_branch_ids: int = 0,
+        n_window: int = 0,
     ) -> None:
         self._memory = memory
         self._branches = Branches(memory, range(n_seq_max, n_seq_max + n_branch_ids))
@@ -66,6 +76,7 @@ class CellPool:
         self._spans: dict[int, list[_Span]] = {}
         self._idle: set[int] = set()
         self.n_cells = n_cells
+        self.n_window = n_window
         self.n_used = 0
         self.n_idle = 0
 
@@ -112,6 +123,10 @@ class CellPool:
         for span in shared:
             self._count(span, live=1)
         self._spans[dst] = list(shared)
+
+    def can_cut(self, seq_id: int, n: int) -> bool:
+        """Whether the first `n` cells are all that a token after them sees; windows may have passed some."""
+        return not self.n_window or 0 <= self._memory.first_position(seq_id) <= max(0, n - self.n_window)
 
     def shrink(self, seq_id: int, n: int) -> bool:
         """Keep only the first `n` cells, and nothing of branches; False if this memory cannot be cut."""

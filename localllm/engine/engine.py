@@ -116,10 +116,18 @@ class Engine:
         self.n_cells = self._context.n_ctx
         self.n_ctx = min(self.n_cells, model.n_ctx_train or self.n_cells)
         self.n_slots = plan.n_slots
-        self._pool = CellPool(self._context.memory, self._context, self.n_cells, n_seq_max, n_branch_ids=n_branches)
-        self._cache = PrefixCache(self._pool, max_host_cache_bytes, store, adapter_names)
+        self._pool = CellPool(
+            self._context.memory,
+            self._context,
+            self.n_cells,
+            n_seq_max,
+            n_branch_ids=n_branches,
+            n_window=model.n_window,
+        )
+        can_cut = model.can_roll_back
+        self._cache = PrefixCache(self._pool, max_host_cache_bytes, store, adapter_names, in_whole=not can_cut)
         self._scheduler = Scheduler(plan.n_slots, self._context.n_batch)
-        self._room = Room(self._pool, self._cache, self._scheduler, can_share=model.can_roll_back)
+        self._room = Room(self._pool, self._cache, self._scheduler, can_cut=can_cut)
         self._totals = Totals()
         self._answers = Answers(
             self._context,
@@ -159,7 +167,7 @@ class Engine:
             room=self._room,
             adapters=loaded,
         )
-        self._can_begin_anew = model.can_roll_back
+        self._can_begin_anew = can_cut
         self._lost_s = 0.0
         self._counters = Counters(self._totals, self._scheduler, self._pool, self._cache, self._room)
         self._ids = itertools.count(1)

@@ -33,6 +33,34 @@ class Speculation(msgspec.Struct, frozen=True, kw_only=True):
     """Decoding speed over what it would have been without drafts, estimated from steps without."""
 
 
+ReuseSource = Literal["none", "context", "ram", "disk"]
+"""Where the beginning of a prompt had been kept."""
+ReuseLimit = Literal[
+    "all", "new", "differs", "nothing_kept", "too_short", "no_rollback", "evicted", "disabled", "not_started"
+]
+"""Why no more of a prompt was reused.
+
+all: nothing more to reuse; the last token is always computed. new: a kept prefix was reused to its end, and the rest
+had not been seen. differs: the nearest kept prefix goes on with other tokens. nothing_kept: none begins alike.
+too_short: so little that computing it is cheaper. no_rollback: the nearest kept prefix goes on with other tokens, and
+this model's memory cannot be cut (recurrent and hybrid models; with sliding windows, what has left the context).
+evicted: what was found had no room, or could not be read. disabled: by the request. not_started: it ended before.
+"""
+
+
+class PrefixReuse(msgspec.Struct, frozen=True, kw_only=True):
+    """How much of a prompt was not computed again, from where, and why not more."""
+
+    reused: int
+    """Tokens that were not computed again."""
+    prompt: int
+    """... of so many."""
+    source: ReuseSource
+    why: ReuseLimit
+    differs_at: int | None = None
+    """The first token of the prompt, from 0, at which the nearest kept prefix differs; None where none does."""
+
+
 class Usage(msgspec.Struct, frozen=True, kw_only=True):
     """Counts of tokens."""
 
@@ -44,6 +72,8 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True):
     """Tokens, of prompt and answer, that left the context while it slid."""
     speculation: Speculation | None = None
     """None where speculation was off."""
+    cache: PrefixReuse | None = None
+    """None where the request did not get as far as the engine."""
 
 
 class Timings(msgspec.Struct, frozen=True, kw_only=True):

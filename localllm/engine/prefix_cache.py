@@ -10,63 +10,32 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from localllm.engine import disk_tier
 from localllm.engine.adapters import AdapterSet
 from localllm.engine.cells import CellPool
-from localllm.engine.kv_store import AdapterKey, KVStore
-from localllm.engine.radix_tree import RadixTree, Tokens
-
-MIN_KEPT = 16
-"""Shorter prefixes are not worth an entry."""
-MIN_RESTORE_GAIN = 64
-"""A copy in RAM is used if it saves at least this many tokens more than what is in the cache; so is one on disk."""
-MIN_STORED = 256
-"""Shorter prefixes are computed again sooner than anybody notices."""
-
-
-@dataclass(eq=False, slots=True)
-class _Entry:
-    """A kept prefix: in the cache under `seq_id`, or in RAM as `data`."""
-
-    adapters: AdapterSet
-    """That its cells were computed with."""
-    tokens: Tokens
-    seq_id: int | None
-    data: NDArray[np.uint8] | None
-    last_used: int
-    is_live: bool
-    is_stored: bool = False
-    """Whether it is on disk too, or need not be."""
-
-
-@dataclass(frozen=True, slots=True)
-class Match:
-    """The longest kept prefix of a prompt."""
-
-    n: int
-    entry: _Entry | None
-
-    @property
-    def is_resident(self) -> bool:
-        return self.entry is not None and self.entry.seq_id is not None
-
-
-NO_MATCH = Match(0, None)
+from localllm.engine.disk_tier import DiskTier
+from localllm.engine.kept import MIN_KEPT, MIN_RESTORE_GAIN, Entry, Match
+from localllm.engine.kv_store import KVStore
+from localllm.engine.radix_tree import RadixTree, Tokens, superseded
 
 
 class PrefixCache:
     """Which prefixes are kept, where, and which goes next. Least recently used goes first.
+
+    Where a memory cannot be cut (recurrent and hybrid models), prefixes are checkpoints: copies of a sequence's
+    state, in RAM and on disk, that serve only in whole. Where layers have sliding windows, a copy does too: it lacks
+    what the tokens after a cut would see.
 
     Args:
         pool: of the context's cells.
         max_host_bytes: RAM for those that left it.
         store: for those that shall outlive the process; None keeps none.
         adapter_names: what each adapter is, by its number.
+        in_whole: the memory cannot be cut.
     """
 
     def __init__(
@@ -75,19 +44,18 @@ class PrefixCache:
         max_host_bytes: int,
         store: KVStore | None = None,
         adapter_names: Sequence[str] = (),
+        *,
+        in_whole: bool = False,
     ) -> None:
         self._pool = pool
-        self._store = store
-        self._adapter_names = tuple(adapter_names)
-        self._writer = ThreadPoolExecutor(1, "localllm-kv-store") if store is not None else None
-        self._writing: Future[bool] | None = None
-        self._trees: dict[AdapterSet, RadixTree[_Entry]] = {}
-        self._resident: dict[int, _Entry] = {}
-        self._hosted: set[_Entry] = set()
+        self._in_whole = in_whole or pool.n_window > 0
+        self._disk = None if store is None else DiskTier(store, adapter_names, in_whole=self._in_whole)
+        self._trees: dict[AdapterSet, RadixTree[Entry]] = {}
+        self._resident: dict[int, Entry] = {}
+        self._hosted: set[Entry] = set()
         self._clock = itertools.count()
         self._max_host_bytes = max_host_bytes
         self.host_bytes = 0
-        self.n_tokens_from_disk = 0
 
     def __len__(self) -> int:
         return len(self._resident) + len(self._hosted)
@@ -97,80 +65,108 @@ class PrefixCache:
 
         A prefix on disk that saves clearly more than both is read into RAM.
         """
-        kept = self._lookup_kept(adapters, tokens)
-        return kept if self._store is None else self._fetch(self._store, kept, adapters, tokens)
+        n, entry = self._lookup_kept(adapters, tokens)
+        n_shared, goes_on = self._nearest(adapters, tokens)
+        if self._disk is not None:
+            n, entry = self._fetch(self._disk, n, entry, adapters, tokens)
+        return Match(n, entry, n_shared, goes_on)
 
-    def _lookup_kept(self, adapters: AdapterSet, tokens: Tokens) -> Match:
-        hosted = NO_MATCH
+    def _lookup_kept(self, adapters: AdapterSet, tokens: Tokens) -> tuple[int, Entry | None]:
+        n_hosted, hosted = 0, None
         for n, entries in self._matches(adapters, tokens):
-            resident = next((e for e in entries if e.seq_id is not None), None)
+            resident = next((e for e in entries if e.seq_id is not None and self._pool.can_cut(e.seq_id, n)), None)
             if resident is not None:
-                return hosted if hosted.n - n >= MIN_RESTORE_GAIN else Match(n, resident)
-            if hosted is NO_MATCH:
-                hosted = Match(n, min(entries, key=lambda e: len(e.tokens)))
-        return hosted if hosted.n >= MIN_KEPT else NO_MATCH
+                return (n_hosted, hosted) if n_hosted - n >= MIN_RESTORE_GAIN else (n, resident)
+            if hosted is None:
+                in_ram = (e for e in entries if e.seq_id is None and (len(e.tokens) == n or not self._in_whole))
+                hosted = min(in_ram, key=lambda e: len(e.tokens), default=None)
+                n_hosted = n if hosted is not None else 0
+        return (n_hosted, hosted) if n_hosted >= MIN_KEPT else (0, None)
 
-    def _fetch(self, store: KVStore, kept: Match, adapters: AdapterSet, tokens: Tokens) -> Match:
-        n, prefix = store.find(self._key(adapters), tokens)
-        if prefix is None or n - kept.n < MIN_RESTORE_GAIN:
-            return kept
+    def _nearest(self, adapters: AdapterSet, tokens: Tokens) -> tuple[int, bool]:
+        """Return how many tokens the nearest prefix shares, whether it can be used or not, and whether it goes on."""
+        n, entries = next(self._matches(adapters, tokens), (0, set()))
+        goes_on = all(len(e.tokens) > n for e in entries) and n > 0
+        if self._disk is not None:
+            n_stored, stored = self._disk.find(adapters, tokens, in_whole=False)
+            if stored is not None and n_stored > n:
+                return n_stored, len(stored.tokens) > n_stored
+        return n, goes_on
+
+    def _fetch(
+        self, disk: DiskTier, n_kept: int, kept: Entry | None, adapters: AdapterSet, tokens: Tokens
+    ) -> tuple[int, Entry | None]:
+        n, prefix = disk.find(adapters, tokens, in_whole=self._in_whole)
+        if prefix is None or n - n_kept < MIN_RESTORE_GAIN:
+            return n_kept, kept
         if len(prefix.tokens) > self._pool.n_cells or prefix.n_bytes > self._max_host_bytes:
-            return kept
-        data = store.load(prefix)
+            return n_kept, kept
+        data = disk.load(prefix)
         if data is None:
-            return kept
-        entry = _Entry(adapters, prefix.tokens, None, data, next(self._clock), is_live=False, is_stored=True)
-        self._trees.setdefault(adapters, RadixTree()).insert(entry.tokens, entry)
+            return n_kept, kept
+        entry = Entry(adapters, prefix.tokens, None, data, next(self._clock), is_stored=True, is_fresh_from_disk=True)
+        self._plant(entry)
         self._host(entry, data)
-        self.n_tokens_from_disk += n
-        return Match(n, entry)
+        return n, entry
 
     def use(self, match: Match) -> tuple[int, int]:
         """Start a live sequence from a match; return (seq_id, number of cells it begins with)."""
         entry = match.entry
         if entry is None:
             return self._pool.allocate(), 0
-        entry.last_used = next(self._clock)
+        entry.last_used, entry.is_fresh_from_disk = next(self._clock), False
         if entry.seq_id is not None:
             seq_id = self._pool.allocate()
             self._pool.share(entry.seq_id, seq_id, match.n)
             return seq_id, match.n
         return self._restore(entry, match.n)
 
-    def _restore(self, entry: _Entry, n: int) -> tuple[int, int]:
+    def _restore(self, entry: Entry, n: int) -> tuple[int, int]:
         # Making room for it may have pushed it out of RAM itself.
         if entry.data is None or len(entry.tokens) > self._pool.n_free:
             return self._pool.allocate(), 0
         seq_id = self._pool.restore(entry.data, len(entry.tokens))
         if seq_id is None:
-            self._disown(entry)
+            if self._disk is not None:
+                self._disk.disown(entry)
             self._forget_hosted(entry)
             return self._pool.allocate(), 0
         if n < len(entry.tokens):
             self._pool.shrink(seq_id, n)
         return seq_id, n
 
-    def _disown(self, entry: _Entry) -> None:
-        """Delete from disk what llama.cpp would not take."""
-        if self._store is not None:
-            n, prefix = self._store.find(self._key(entry.adapters), entry.tokens)
-            if prefix is not None and n == len(prefix.tokens) == len(entry.tokens):
-                self._store.drop(prefix, "llama.cpp does not take it")
-
     def offer_live(self, seq_id: int, adapters: AdapterSet, tokens: Tokens) -> None:
         """Let others share a running sequence's prompt, now that all of it is in the cache."""
         if len(tokens) >= MIN_KEPT:
-            self._add(_Entry(adapters, tokens, seq_id, None, next(self._clock), is_live=True))
+            self._add(Entry(adapters, tokens, seq_id, None, next(self._clock), is_live=True))
 
     def keep(self, seq_id: int, adapters: AdapterSet, tokens: Tokens) -> None:
         """Take over a finished sequence whose cells hold exactly `tokens`."""
         self.withdraw(seq_id)
-        if len(tokens) < MIN_KEPT:
+        if len(tokens) < MIN_KEPT or not self._pool.can_cut(seq_id, len(tokens)):
             self._pool.release(seq_id)
             return
         self._forget_prefixes_of(adapters, tokens)
         self._pool.park(seq_id)
-        self._add(_Entry(adapters, tokens, seq_id, None, next(self._clock), is_live=False))
+        self._add(Entry(adapters, tokens, seq_id, None, next(self._clock)))
+
+    def keep_copy(self, seq_id: int, adapters: AdapterSet, tokens: Tokens) -> None:
+        """Keep a checkpoint: a copy of the state of a sequence that has read exactly `tokens`."""
+        if len(tokens) < MIN_KEPT or not self._max_host_bytes:
+            return
+        chain = [(n, set(entries)) for n, entries in self._matches(adapters, tokens)]
+        same = next((e for n, es in chain for e in es if n == len(e.tokens) == len(tokens)), None)
+        if same is not None:
+            same.last_used = next(self._clock)
+            return
+        data = self._pool.save(seq_id)
+        if data.nbytes > self._max_host_bytes:
+            return
+        for entry in superseded(chain):
+            self._forget_hosted(entry)
+        entry = Entry(adapters, tokens, None, data, next(self._clock))
+        self._plant(entry)
+        self._host(entry, data)
 
     def withdraw(self, seq_id: int) -> None:
         """Stop offering a running sequence; its cells are untouched."""
@@ -178,7 +174,7 @@ class PrefixCache:
         if entry is not None:
             self._uproot(entry)
 
-    def evict_one(self, *, protect: _Entry | None = None) -> bool:
+    def evict_one(self, *, protect: Entry | None = None) -> bool:
         """Move the least recently used idle prefix out of the cache; False if there is none."""
         idle = [e for e in self._resident.values() if not e.is_live and e is not protect]
         if not idle:
@@ -188,7 +184,7 @@ class PrefixCache:
         self._spill(entry, entry.seq_id)
         return True
 
-    def _spill(self, entry: _Entry, seq_id: int) -> None:
+    def _spill(self, entry: Entry, seq_id: int) -> None:
         data = self._pool.save(seq_id) if self._max_host_bytes else None
         self._pool.release(seq_id)
         del self._resident[seq_id]
@@ -198,7 +194,7 @@ class PrefixCache:
             return
         self._host(entry, data)
 
-    def _host(self, entry: _Entry, data: NDArray[np.uint8]) -> None:
+    def _host(self, entry: Entry, data: NDArray[np.uint8]) -> None:
         entry.data = data
         self._hosted.add(entry)
         self.host_bytes += data.nbytes
@@ -206,8 +202,8 @@ class PrefixCache:
             self._forget_hosted(min(self._hosted, key=lambda e: e.last_used))
 
     @property
-    def _unsaved(self) -> list[_Entry]:
-        if self._store is None:
+    def _unsaved(self) -> list[Entry]:
+        if self._disk is None:
             return []
         return [e for e in (*self._resident.values(), *self._hosted) if not e.is_live and not e.is_stored]
 
@@ -218,51 +214,48 @@ class PrefixCache:
 
     def save_one(self) -> None:
         """Begin to write the prefix that was used last, of those not on disk yet, unless another is being written."""
-        if self._writing is None or self._writing.done():
-            self._save(max(self._unsaved, key=lambda e: e.last_used))
+        if self._disk is not None and not self._disk.is_writing:
+            self._save(self._disk, max(self._unsaved, key=lambda e: e.last_used))
 
     def close(self) -> None:
         """Write what is not on disk yet."""
-        for entry in sorted(self._unsaved, key=lambda e: e.last_used):
-            self._save(entry)
-        if self._writer is not None:
-            self._writer.shutdown()
+        if self._disk is not None:
+            for entry in sorted(self._unsaved, key=lambda e: e.last_used):
+                self._save(self._disk, entry)
+            self._disk.close()
 
-    def _save(self, entry: _Entry) -> None:
-        assert self._store is not None and self._writer is not None
+    def _save(self, disk: DiskTier, entry: Entry) -> None:
         entry.is_stored = True
-        if len(entry.tokens) < MIN_STORED:
+        if len(entry.tokens) < disk_tier.MIN_STORED:
             return
-        if self._writing is not None:
-            wait([self._writing])
         data = self._pool.save(entry.seq_id) if entry.seq_id is not None else entry.data
         assert data is not None
-        self._writing = self._writer.submit(self._store.save, self._key(entry.adapters), entry.tokens, data)
-
-    def _key(self, adapters: AdapterSet) -> AdapterKey:
-        return tuple((self._adapter_names[number], scale) for number, scale in adapters)
+        disk.save(entry, data)
 
     def clear(self) -> None:
         """Forget every idle prefix, in the cache, in RAM and on disk."""
-        if self._store is not None:
-            self._store.clear()
+        if self._disk is not None:
+            self._disk.clear()
         for entry in [e for e in self._resident.values() if not e.is_live]:
             self._forget_resident(entry)
         for entry in list(self._hosted):
             self._forget_hosted(entry)
 
-    def _add(self, entry: _Entry) -> None:
+    def _add(self, entry: Entry) -> None:
         assert entry.seq_id is not None
         self._resident[entry.seq_id] = entry
+        self._plant(entry)
+
+    def _plant(self, entry: Entry) -> None:
         self._trees.setdefault(entry.adapters, RadixTree()).insert(entry.tokens, entry)
 
-    def _uproot(self, entry: _Entry) -> None:
+    def _uproot(self, entry: Entry) -> None:
         tree = self._trees[entry.adapters]
         tree.remove(entry.tokens, entry)
         if tree.is_empty:
             del self._trees[entry.adapters]
 
-    def _matches(self, adapters: AdapterSet, tokens: Tokens) -> Iterator[tuple[int, set[_Entry]]]:
+    def _matches(self, adapters: AdapterSet, tokens: Tokens) -> Iterator[tuple[int, set[Entry]]]:
         tree = self._trees.get(adapters)
         return iter(()) if tree is None else tree.matches(tokens)
 
@@ -280,13 +273,13 @@ class PrefixCache:
             else:
                 self._forget_hosted(entry)
 
-    def _forget_resident(self, entry: _Entry) -> None:
+    def _forget_resident(self, entry: Entry) -> None:
         assert entry.seq_id is not None
         self._uproot(entry)
         del self._resident[entry.seq_id]
         self._pool.release(entry.seq_id)
 
-    def _forget_hosted(self, entry: _Entry) -> None:
+    def _forget_hosted(self, entry: Entry) -> None:
         assert entry.data is not None
         self._uproot(entry)
         self._hosted.discard(entry)

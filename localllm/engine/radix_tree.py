@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -84,6 +84,32 @@ class RadixTree(Generic[T]):
         upper.children[int(child.edge[0])] = child
         parent.children[int(upper.edge[0])] = upper
         return upper
+
+
+class HasTokens(Protocol):
+    """A value that knows the tokens it was inserted under."""
+
+    @property
+    def tokens(self) -> Tokens: ...
+
+
+V = TypeVar("V", bound=HasTokens)
+MAX_CHAIN = 4
+"""Values that serve only in whole, each a beginning of the next: the last turns of one conversation."""
+
+
+def superseded(chain: Sequence[tuple[int, set[V]]]) -> list[V]:
+    """Return the values that a new one makes superfluous, of those that serve only in whole.
+
+    The shortest go, so that with the new one `MAX_CHAIN` remain; but not where something else branches off.
+
+    Args:
+        chain: `RadixTree.matches` of the new value's tokens.
+    """
+    ends = [(n, {v for v in values if len(v.tokens) == n}, values) for n, values in chain]
+    on_path = {v for _, here, _ in ends for v in here}
+    plain = [v for _, here, values in ends for v in here if values <= on_path]
+    return plain[MAX_CHAIN - 1 :]
 
 
 def n_common(a: Tokens, b: Tokens) -> int:

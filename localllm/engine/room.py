@@ -8,7 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from localllm.engine.cells import CellPool
-from localllm.engine.prefix_cache import NO_MATCH, Match, PrefixCache
+from localllm.engine.events import PrefixReuse
+from localllm.engine.kept import MIN_KEPT, NO_MATCH, Match, explain
+from localllm.engine.prefix_cache import PrefixCache
 from localllm.engine.scheduler import Scheduler, StepPlan
 from localllm.engine.sequence import Sequence
 from localllm.errors import DecodeFailed
@@ -24,13 +26,17 @@ class Room:
 
     In order: evict idle prefixes, shorten the chunks of prompts, preempt the youngest sequence. A preempted sequence's
     cells wait in RAM and come back bit for bit, so it goes on with the tokens it would have had.
+
+    Where a memory cannot be cut (`can_cut` False), checkpoints are kept instead of cells: before the last token of a
+    prompt, so that it can be answered again; where a prompt leaves the nearest kept one, since two that branch there
+    make a third likely (Pan et al. 2024, Marconi, section 4.1); and at the end of an answer.
     """
 
-    def __init__(self, pool: CellPool, cache: PrefixCache, scheduler: Scheduler, *, can_share: bool) -> None:
+    def __init__(self, pool: CellPool, cache: PrefixCache, scheduler: Scheduler, *, can_cut: bool) -> None:
         self._pool = pool
         self._cache = cache
         self._scheduler = scheduler
-        self._can_share = can_share
+        self._can_cut = can_cut
         self.n_preemptions = 0
         self.n_tokens_evicted = 0
 
@@ -98,8 +104,10 @@ class Room:
         return self._cache.evict_one() or self.preempt()
 
     def offer_prompt(self, sequence: Sequence) -> None:
-        """Let others share a running sequence's prompt, all of which is in the cache."""
-        if sequence.request.cache_prompt and self._can_share and sequence.shows_prompt:
+        """Let others share a running sequence's prompt, if all of it is in the cache, or a checkpoint in it."""
+        if sequence.prompt_stops and sequence.n_past in sequence.prompt_stops:
+            self._cache.keep_copy(sequence.seq_id, sequence.adapters, sequence.prefix_tokens)
+        elif self._can_cut and sequence.request.cache_prompt and sequence.offers_prompt:
             self._cache.offer_live(sequence.seq_id, sequence.adapters, sequence.prompt)
 
     def drop_draft(self, sequence: Sequence) -> None:
@@ -117,10 +125,14 @@ class Room:
 
     def leave(self, sequence: Sequence, *, keep: bool) -> None:
         """Take a running sequence's cells: keep them for the next that starts alike, or free them."""
-        if keep and sequence.request.cache_prompt and self._can_share:
+        keep = keep and sequence.request.cache_prompt
+        if keep and self._can_cut:
             self._pool.shrink(sequence.seq_id, sequence.n_prefix)
             self._cache.keep(sequence.seq_id, sequence.adapters, sequence.prefix_tokens)
         else:
+            # An aborted prompt's state may be ahead of its books; an answer's never is.
+            if keep and sequence.n_generated and sequence.is_decoding:
+                self._cache.keep_copy(sequence.seq_id, sequence.adapters, sequence.prefix_tokens)
             self._cache.withdraw(sequence.seq_id)
             self._pool.release(sequence.seq_id)
         sequence.seq_id = -1
@@ -156,7 +168,7 @@ class Room:
             sequence.saved = cells.copy()
 
     def _match(self, candidate: Sequence) -> Match:
-        if candidate.saved is not None or not candidate.request.cache_prompt or not self._can_share:
+        if candidate.saved is not None or not candidate.request.cache_prompt:
             return NO_MATCH
         return self._cache.lookup(candidate.adapters, candidate.prompt[:-1])
 
@@ -177,11 +189,26 @@ class Room:
         else:
             if match.entry is not None and not match.is_resident:
                 self._free_cells(len(match.entry.tokens), protect=match)
-            candidate.seq_id, candidate.n_past = self._cache.use(match)
-            n_reused = candidate.n_cached = candidate.n_past
+            n_reused = self._use(candidate, match)
             candidate.clock.admitted = candidate.clock.admitted or time.perf_counter()
         self._scheduler.start(candidate)
         return n_reused
+
+    def _use(self, candidate: Sequence, match: Match) -> int:
+        """Give a new sequence what is kept for it, and note how it can be kept for others."""
+        source = "none" if match.entry is None else match.entry.source
+        candidate.seq_id, n = self._cache.use(match)
+        candidate.n_past = candidate.n_cached = n
+        n_prompt = candidate.n_prompt
+        if not candidate.request.cache_prompt:
+            candidate.reuse = PrefixReuse(reused=0, prompt=n_prompt, source="none", why="disabled")
+            return 0
+        can_cut = self._can_cut and not self._pool.n_window
+        candidate.reuse = explain(n_prompt, n, match, source, can_cut=can_cut)
+        if not self._can_cut:
+            stops = sorted({match.n_shared, n_prompt - 1})
+            candidate.prompt_stops = tuple(stop for stop in stops if stop > n and stop >= MIN_KEPT)
+        return n
 
     def _resume(self, candidate: Sequence) -> None:
         assert candidate.saved is not None
@@ -191,8 +218,7 @@ class Room:
         if seq_id is None:
             seq_id, candidate.n_past, candidate.n_evicted = self._pool.allocate(), 0, 0
         candidate.seq_id = seq_id
-        if candidate.n_past >= candidate.n_prompt:
-            self.offer_prompt(candidate)
+        self.offer_prompt(candidate)
 
     def _free_cells(self, n: int, protect: Match = NO_MATCH) -> bool:
         """Evict idle prefixes until `n` cells are free; False if that is not enough."""

@@ -119,9 +119,9 @@ class Scheduler:
         if candidate.saved is not None:
             return False
         return any(
-            n_common(candidate.prompt[:-1], s.prompt) >= n_matched + MIN_SHARED_WAIT
+            s.n_for_others(n_common(candidate.prompt[:-1], s.prompt)) >= n_matched + MIN_SHARED_WAIT
             for s in self.running
-            if s.n_past < s.n_prompt and s.request.cache_prompt and s.shows_prompt and s.adapters == candidate.adapters
+            if s.n_past < s.n_prompt and s.request.cache_prompt and s.adapters == candidate.adapters
         )
 
     def plan(self) -> StepPlan:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from localllm.engine.adapters import AdapterSet
 from localllm.engine.context_policy import Window
-from localllm.engine.events import Event, Timings, Usage
+from localllm.engine.events import Event, PrefixReuse, Timings, Usage
 from localllm.engine.matchers import StopCondition, TokenConstraint
 from localllm.engine.radix_tree import Tokens, as_tokens
 from localllm.engine.request import GenerationRequest
@@ -51,8 +51,10 @@ class Sequence:
         "n_preemptions",
         "n_prompt",
         "prompt",
+        "prompt_stops",
         "request",
         "request_id",
+        "reuse",
         "saved",
         "seq_id",
         "sink",
@@ -89,6 +91,9 @@ class Sequence:
         self.n_evicted = 0
         self.n_cached = 0
         self.n_preemptions = 0
+        self.prompt_stops: tuple[int, ...] | None = None
+        """Where a step through its prompt ends for a checkpoint, rising; None where its cells serve others in part."""
+        self.reuse: PrefixReuse | None = None
         self.seq_id: int = -1
         self.saved: NDArray[np.uint8] | None = None
         self.generated_eog = False
@@ -107,8 +112,16 @@ class Sequence:
 
     @property
     def n_fitting(self) -> int:
-        """Pending tokens that the next step can take, sliding where the context is full."""
+        """Pending tokens that the next step can take: up to a checkpoint, and sliding where the context is full."""
+        if self.prompt_stops:
+            return next((stop for stop in self.prompt_stops if stop > self.n_past), len(self.tokens)) - self.n_past
         return self.n_pending if self.window is None else min(self.n_pending, self.window.n_fitting(self.n_cells))
+
+    def n_for_others(self, n_common: int) -> int:
+        """Return how many of `n_common` first tokens others can take over from it once its prompt is computed."""
+        if self.prompt_stops is None:
+            return n_common if self.shows_prompt else 0
+        return max((stop for stop in self.prompt_stops if stop <= n_common), default=0)
 
     @property
     def n_cells_to_come(self) -> int:
@@ -124,6 +137,11 @@ class Sequence:
     def shows_prompt(self) -> bool:
         """Whether all of the prompt will be, or is, in the cache as a fresh computation would leave it."""
         return not self.n_evicted and (self.window is None or self.n_prompt <= self.window.n_ctx)
+
+    @property
+    def offers_prompt(self) -> bool:
+        """Whether all of the prompt is in the cache as a fresh computation would leave it."""
+        return self.shows_prompt and self.n_past >= self.n_prompt
 
     def n_to_evict(self, n_new: int) -> int:
         """Return how many tokens must go before `n_new` can be computed."""
@@ -158,6 +176,7 @@ class Sequence:
             cached_tokens=self.n_cached,
             evicted_tokens=self.n_evicted,
             speculation=None if self.speculation is None else self.speculation.report,
+            cache=self.reuse or PrefixReuse(reused=0, prompt=self.n_prompt, source="none", why="not_started"),
         )
 
     @property

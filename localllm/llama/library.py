@@ -112,9 +112,14 @@ def path_bytes(path: Path) -> bytes:
 
 
 def build_info() -> str:
-    """Return llama.cpp's version, which the KV cache format and the speed depend on."""
+    """Return llama.cpp's version, which the KV cache format and the speed depend on.
+
+    And that of the bindings that brought it: llama.cpp's own stays "dev" over many commits.
+    """
     version: bytes = library().llama_version()
-    return version.decode()
+    from llama_cpp import __version__
+
+    return f"{version.decode()} (llama-cpp-python {__version__})"
 
 
 def system_info() -> str:

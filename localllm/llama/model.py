@@ -136,6 +136,11 @@ class Model:
         """Whether a sequence can be cut at any position; recurrent and hybrid memories cannot."""
         return not (self._lib.llama_model_is_recurrent(self.handle) or self._lib.llama_model_is_hybrid(self.handle))
 
+    @property
+    def n_window(self) -> int:
+        """Tokens that its layers with a sliding window see, the own one included; 0 where none has one."""
+        return int(self._lib.llama_model_n_swa(self.handle))
+
     def metadata(self, key: str) -> str | None:
         """Return a scalar metadata value as text, or None."""
         size = 256

@@ -101,6 +101,7 @@ def test_json_is_one_object_of_this_shape(cli: Cli) -> None:
             "cached_tokens": 0,
             "evicted_tokens": 0,
             "speculation": None,
+            "cache": None,
         },
         "timings": {"load_s": 0.25, "ttft_s": 0.08, "prefill_tok_s": 400.0, "decode_tok_s": 152.0},
     }

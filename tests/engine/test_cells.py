@@ -28,6 +28,9 @@ class FakeMemory:
     def positions(self, seq_id: int) -> list[int]:
         return sorted(pos for pos, holders in self.cells if seq_id in holders)
 
+    def first_position(self, seq_id: int) -> int:
+        return min(self.positions(seq_id), default=-1)
+
     def copy(self, src: int, dst: int, p0: int = 0, p1: int = -1) -> None:
         for pos, holders in self.cells:
             if src in holders and p0 <= pos and (p1 < 0 or pos < p1):

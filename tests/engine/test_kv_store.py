@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from localllm.engine import Engine, engine, prefix_cache
+from localllm.engine import Engine, disk_tier, engine
 from localllm.engine.kv_store import KVStore
+from localllm.engine.partial_files import claim
 from localllm.engine.radix_tree import as_tokens
 from tests.engine.driving import EngineFactory, generate, prompt_of, wait_until
 from tests.engine.test_engine import STEADY_KV
@@ -81,10 +83,19 @@ def test_what_a_killed_process_left_half_written_is_not_seen(tmp_path: Path) -> 
     (path,) = files(tmp_path)
     partial = path.with_name("123-0.partial")
     partial.write_bytes(path.read_bytes()[:1000])
-    store = store_of(tmp_path)
-    assert len(store) == 1
-    os.utime(partial, (0, 0))
-    store.save((), as_tokens(range(1000, 1400)), CELLS)
+    assert len(store_of(tmp_path)) == 1
+    assert not partial.exists()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows deletes no file that is open")
+def test_what_another_process_is_writing_is_left_alone(tmp_path: Path) -> None:
+    store_of(tmp_path).save((), TOKENS, CELLS)
+    partial = files(tmp_path)[0].with_name("123-0.partial")
+    with partial.open("wb") as file:
+        claim(file)
+        store_of(tmp_path).save((), as_tokens(range(1000, 1400)), CELLS)
+        assert partial.exists()
+    store_of(tmp_path)
     assert not partial.exists()
 
 
@@ -130,12 +141,151 @@ def test_a_full_disk_is_a_notice(
     assert files(tmp_path) == []
 
 
+def test_the_budget_counts_whole_files(tmp_path: Path) -> None:
+    tokens = as_tokens(range(100_000))
+    assert not store_of(tmp_path, max_bytes=CELLS.nbytes + 1000).save((), tokens, CELLS)
+    assert store_of(tmp_path, max_bytes=CELLS.nbytes + tokens.nbytes + 1000).save((), tokens, CELLS)
+    assert sum(path.stat().st_size for path in files(tmp_path)) <= CELLS.nbytes + tokens.nbytes + 1000
+
+
+def test_a_file_from_the_future_goes_first(tmp_path: Path) -> None:
+    """Some clock was wrong; believed, it would stay until that time comes."""
+    store = store_of(tmp_path, max_bytes=int(2.5 * CELLS.nbytes))
+    prompts = [as_tokens(range(1000 * i, 1000 * i + 300)) for i in range(3)]
+    for prompt in prompts[:2]:
+        store.save((), prompt, CELLS)
+    _, wrong = store.find((), prompts[1])
+    assert wrong is not None
+    os.utime(wrong.path, (4e9, 4e9))
+    store.save((), prompts[2], CELLS)
+    assert [store.find((), prompt)[0] for prompt in prompts] == [300, 0, 300]
+
+
+def test_a_file_under_the_name_of_another_is_not_used(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    store = store_of(tmp_path)
+    store.save((), TOKENS, CELLS)
+    store.save((), TOKENS[::-1].copy(), CELLS)
+    _, prefix = store.find((), TOKENS)
+    _, other = store.find((), TOKENS[::-1].copy())
+    assert prefix is not None and other is not None
+    prefix.path.write_bytes(other.path.read_bytes())
+    assert store.load(prefix) is None
+    assert "it belongs to another prompt" in caplog.text
+    assert not prefix.path.exists()
+
+
+def test_what_another_process_deleted_is_forgotten(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    store = store_of(tmp_path)
+    store.save((), TOKENS, CELLS)
+    store_of(tmp_path).clear()
+    _, prefix = store.find((), TOKENS)
+    assert prefix is not None and store.load(prefix) is None
+    assert len(store) == 0 and caplog.text == ""
+    assert store.save((), TOKENS, CELLS)
+
+
+def test_a_file_that_cannot_be_read_now_is_not_deleted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Too many open files, say: nothing is wrong with the file."""
+    store = store_of(tmp_path)
+    store.save((), TOKENS, CELLS)
+    _, prefix = store.find((), TOKENS)
+    assert prefix is not None
+
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(24, "Too many open files")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "open", fail)
+        assert store.load(prefix) is None
+        assert len(store_of(tmp_path)) == 0
+    assert store_of(tmp_path).find((), TOKENS)[0] == 300
+
+
+def test_a_folder_in_which_nothing_can_be_deleted_is_a_notice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = store_of(tmp_path)
+    store.save((), TOKENS, CELLS)
+    (path,) = files(tmp_path)
+    path.write_bytes(path.read_bytes()[:-1])
+
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "unlink", refuse)
+    _, prefix = store.find((), TOKENS)
+    assert prefix is not None and store.load(prefix) is None and len(store) == 0
+    assert "cannot be deleted" in caplog.text
+    path.write_bytes(b"")
+    assert len(store_of(tmp_path)) == 0
+    store.clear()
+
+
+@pytest.mark.parametrize("name", ["kv", ""])
+def test_a_file_in_the_place_of_the_folder_is_a_notice(
+    tmp_path: Path, name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    place = tmp_path / "kv"
+    if name:
+        place.write_text("not a folder")
+    else:
+        store_of(place).save((), TOKENS, CELLS)
+        folder = files(place)[0].parent
+        files(place)[0].unlink()
+        folder.rmdir()
+        folder.write_text("not a folder")
+    store = store_of(place)
+    assert len(store) == 0
+    assert not store.save((), TOKENS, CELLS)
+    assert "was not saved" in caplog.text
+
+
+def test_two_processes_that_save_the_same_leave_one_whole_file(tmp_path: Path) -> None:
+    stores = [store_of(tmp_path) for _ in range(2)]
+    assert all(store.save((), TOKENS, CELLS) for store in stores)
+    assert len(files(tmp_path)) == 1
+    for store in stores:
+        _, prefix = store.find((), TOKENS)
+        assert prefix is not None and store.load(prefix) is not None
+
+
+def test_what_serves_only_in_whole_is_found_only_in_whole(tmp_path: Path) -> None:
+    store = store_of(tmp_path)
+    for n in (100, 200, 300):
+        store.save((), TOKENS[:n], CELLS, in_whole=True)
+    assert len(store) == len(files(tmp_path)) == 3
+    for opened in (store, store_of(tmp_path)):
+        assert opened.find((), TOKENS[:250], in_whole=True)[0] == 200
+        assert opened.find((), TOKENS[:99], in_whole=True) == (0, None)
+        assert opened.find((), TOKENS[:250])[0] == 250
+
+
+def test_of_a_long_chain_the_last_remain_and_where_another_branches_off(tmp_path: Path) -> None:
+    store = store_of(tmp_path)
+    other = as_tokens([*range(100), *range(5000, 5100)])
+    for n in range(50, 301, 50):
+        store.save((), TOKENS[:n], CELLS, in_whole=True)
+        if n == 100:
+            store.save((), other, CELLS, in_whole=True)
+    kept = [n for n in range(50, 301, 50) if store.find((), TOKENS[:n], in_whole=True)[0] == n]
+    assert kept == [50, 100, 150, 200, 250, 300]
+    for n in (310, 320):
+        store.save((), as_tokens(range(n)), CELLS, in_whole=True)
+    assert store.find((), other, in_whole=True)[0] == 200
+    kept = [
+        n
+        for n in (50, 100, 150, 200, 250, 300, 310, 320)
+        if (store.find((), as_tokens(range(n)), in_whole=True)[0] == n)
+    ]
+    assert kept == [50, 100, 250, 300, 310, 320]
+
+
 # With an engine.
 
 
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(prefix_cache, "MIN_STORED", 64)
+    monkeypatch.setattr(disk_tier, "MIN_STORED", 64)
     monkeypatch.setattr(engine, "SAVE_AFTER_S", 0.01)
 
 

@@ -5,8 +5,12 @@ from __future__ import annotations
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from localllm.engine import PrefixReuse, Usage
 from localllm.errors import WorkerCrashed
+from localllm.server.admission import Admission
+from localllm.server.metrics import Metrics
 from tests.scripted_backend import crash
+from tests.server.events import done
 from tests.server.fakes import FakeBackend, Loader, make_manager
 from tests.server.live import LiveServer, chat_body, metric
 
@@ -25,6 +29,20 @@ def test_page_parses_and_counts_requests_and_tokens() -> None:
     assert completion.value == 2 * len("Hello!") + 2
     assert families["localllm_kv_cells"].samples[0].value == 4096
     assert families["localllm_model_loads"].samples[0].value == 1
+
+
+def test_reused_tokens_are_counted_by_where_they_were_kept() -> None:
+    with LiveServer() as server:
+        metrics = Metrics(server.manager, Admission(max_requests=1))
+        for reused, source, why in ((900, "disk", "new"), (50, "ram", "differs"), (0, "none", "nothing_kept")):
+            cache = PrefixReuse(reused=reused, prompt=1000, source=source, why=why)  # type: ignore[arg-type]
+            usage = Usage(prompt_tokens=1000, completion_tokens=1, cached_tokens=reused, cache=cache)
+            metrics.observe("demo", done(usage=usage))
+        text = metrics.render().decode()
+    assert 'localllm_prompt_tokens_reused_total{model="demo",source="disk"} 900.0' in text
+    assert 'localllm_prompt_tokens_reused_total{model="demo",source="ram"} 50.0' in text
+    assert 'source="none"' not in text
+    assert 'localllm_prefix_reuse_total{model="demo",why="nothing_kept"} 1.0' in text
 
 
 def test_page_works_before_any_model_is_loaded() -> None:

@@ -154,6 +154,7 @@ class CompletionReply:
                 usage[name] += more[name]
             usage |= evicted_usage(usage.get("evicted_tokens", 0) + more.get("evicted_tokens", 0))
             usage["prompt_tokens_details"]["cached_tokens"] += more["prompt_tokens_details"]["cached_tokens"]
+            usage.pop("cache", None)
         usage |= speculation_usage(done)
         return {"usage": usage, "timings": llama_timings(done[0].usage, done[0].timings)}
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import msgspec
+
 from localllm.engine.events import Timings, TokenLogprob, Usage
 from localllm.llm.events import Done, TokenChoice
 
@@ -22,12 +24,19 @@ def openai_usage(done: Sequence[Done]) -> dict[str, Any]:
         "prompt_tokens_details": {"cached_tokens": cached},
         "completion_tokens_details": {"reasoning_tokens": sum(d.reasoning_tokens for d in done)},
         **speculation_usage(done),
+        **cache_usage(done),
     }
 
 
 def evicted_usage(n_evicted: int) -> dict[str, int]:
     """Return our extension of every API's usage: how many tokens left the context; nothing where none did."""
     return {"evicted_tokens": n_evicted} if n_evicted else {}
+
+
+def cache_usage(done: Sequence[Done]) -> dict[str, Any]:
+    """Return how much of the prompt was reused, from where, and why not more: of the completion that reused least."""
+    reports = [d.usage.cache for d in done if d.usage.cache is not None]
+    return {"cache": msgspec.structs.asdict(min(reports, key=lambda report: report.reused))} if reports else {}
 
 
 def speculation_usage(done: Sequence[Done]) -> dict[str, Any]:
