@@ -68,6 +68,7 @@ def write_tiny_model(
     chat_template: str | None = CHATML,
     name: str = "tiny",
     n_classes: int = 0,
+    noise: float = 0.0,
     extra: Mapping[str, bool | int | float | str | list[Any]] | None = None,
 ) -> Path:
     """Write a seeded random model with F32 weights and a byte-level BPE tokenizer.
@@ -88,6 +89,7 @@ def write_tiny_model(
         logit_std: standard deviation of the logits over the vocabulary.
         chat_template: Jinja source, or None to leave it out.
         name: general.name.
+        noise: standard deviation of what is added to the weights, over their own: a model that is like the one without.
         n_classes: outputs of a layer for ranking, which "qwen3" may have.
         extra: more metadata, by full key; integers are written as uint32.
 
@@ -121,7 +123,7 @@ def write_tiny_model(
         shapes |= {f"blk.{layer}.{norm}": (n_embd,) for layer in range(n_layer) for norm in norms}
     if n_classes:
         shapes["cls.output.weight"] = (n_classes, n_embd)
-    _add_weights(writer, shapes, np.random.default_rng(seed), logit_std)
+    _add_weights(writer, shapes, np.random.default_rng(seed), logit_std, noise)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
@@ -182,8 +184,13 @@ def _shapes(arch: str, n_layer: int, n_embd: int, n_q: int, n_kv: int, n_ff: int
 
 
 def _add_weights(
-    writer: gguf.GGUFWriter, shapes: dict[str, tuple[int, ...]], rng: np.random.Generator, logit_std: float
+    writer: gguf.GGUFWriter,
+    shapes: dict[str, tuple[int, ...]],
+    rng: np.random.Generator,
+    logit_std: float,
+    noise: float,
 ) -> None:
+    other = np.random.default_rng(rng.bit_generator.seed_seq.spawn(1)[0])  # type: ignore[union-attr]
     for name, shape in shapes.items():
         if name.endswith("norm.weight"):
             weight = np.ones(shape)
@@ -194,4 +201,6 @@ def _add_weights(
         else:
             gain = logit_std if name == "output.weight" else 1.0
             weight = gain / np.sqrt(shape[-1]) * rng.standard_normal(shape)
+        if noise:
+            weight = weight + noise * weight.std() * other.standard_normal(shape)
         writer.add_tensor(name, weight.astype(np.float32))

@@ -7,12 +7,13 @@ import time
 from collections.abc import Callable, Iterable
 from collections.abc import Sequence as SequenceOf
 
-from localllm.engine.choose import choose_token
+from localllm.engine.choose import Drawn, choose_token
 from localllm.engine.counters import Totals
 from localllm.engine.events import ErrorInfo, Event, FinishEvent, FinishReason, PrefillProgress, StopCause
 from localllm.engine.room import Room
 from localllm.engine.scheduler import Scheduler, StepPlan
 from localllm.engine.sequence import Sequence
+from localllm.engine.speculation.rejection import Distribution
 from localllm.errors import LocalLLMError
 from localllm.llama import Context, Vocab
 
@@ -67,34 +68,42 @@ class Answers:
             plan: of the step.
             outputs: each sequence that has a token to choose, and the index of its logits.
         """
-        return {s.request_id: self._verify(s, index, plan.drafts.get(s.request_id, ())) for s, index in outputs}
+        return {
+            s.request_id: self._verify(s, index, plan.drafts.get(s.request_id, ()), plan.odds.get(s.request_id, ()))
+            for s, index in outputs
+        }
 
-    def _verify(self, sequence: Sequence, index: int, draft: SequenceOf[int]) -> int:
+    def _verify(self, sequence: Sequence, index: int, draft: SequenceOf[int], odds: SequenceOf[Distribution]) -> int:
         """Choose tokens as long as they are the draft's, and the one after; return how many of the draft were."""
         state, n_accepted = sequence.speculation, 0
         if draft and state is not None:
-            state.n_drafted += len(draft)
-        self.advance(sequence, index)
+            state.current.n_drafted += len(draft)
+        drawn = [Drawn(token, q) for token, q in zip(draft, odds, strict=True)] if odds else []
+        self.advance(sequence, index, drawn=drawn[0] if drawn else None)
         while n_accepted < len(draft) and sequence.seq_id >= 0 and sequence.tokens[-1] == draft[n_accepted]:
             n_accepted += 1
             sequence.n_past += 1
             if state is not None:
-                state.n_accepted += 1
-            self.advance(sequence, index + n_accepted)
+                state.current.n_accepted += 1
+            proposed = drawn[n_accepted] if n_accepted < len(drawn) else None
+            self.advance(sequence, index + n_accepted, drawn=proposed)
         if draft and sequence.seq_id >= 0:
             self._room.drop_draft(sequence)
         return n_accepted
 
-    def advance(self, sequence: Sequence, index: int, context: Context | None = None) -> None:
+    def advance(
+        self, sequence: Sequence, index: int, context: Context | None = None, drawn: Drawn | None = None
+    ) -> None:
         """Choose a sequence's next token, and end the sequence if that was its last.
 
         Args:
             sequence: whose turn it is.
             index: of its logits in the last batch.
             context: where that batch was computed; None is the engine's.
+            drawn: the token that a draft model proposes.
         """
         try:
-            token, event = choose_token(context or self._context, self._vocab, sequence, index)
+            token, event = choose_token(context or self._context, self._vocab, sequence, index, drawn)
         except LocalLLMError as error:
             self.fail([sequence], error)
             return

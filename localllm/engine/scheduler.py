@@ -5,6 +5,7 @@ from __future__ import annotations
 import bisect
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Sequence as SequenceOf
 from dataclasses import dataclass, field
 
 from localllm.engine.adapters import AdapterSet
@@ -12,6 +13,7 @@ from localllm.engine.cost import YOUNG_SHARE, StepCost
 from localllm.engine.radix_tree import n_common
 from localllm.engine.rota import Rota
 from localllm.engine.sequence import Sequence
+from localllm.engine.speculation.rejection import Distribution
 
 MIN_SHARED_WAIT = 64
 """A request waits for another's prefill if that will give it at least this many tokens more."""
@@ -26,6 +28,8 @@ class StepPlan:
     chunks: list[tuple[Sequence, int]]
     drafts: Mapping[int, list[int]] = field(default_factory=dict)
     """What is proposed after a stream's next token, by request id."""
+    odds: Mapping[int, SequenceOf[Distribution]] = field(default_factory=dict)
+    """Of drafts that were drawn, what each token was drawn from."""
 
     def __iter__(self) -> Iterator[tuple[Sequence, int]]:
         """Yield each sequence with the number of its tokens."""

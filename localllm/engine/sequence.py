@@ -13,7 +13,7 @@ from localllm.engine.events import Event, Timings, Usage
 from localllm.engine.matchers import StopCondition, TokenConstraint
 from localllm.engine.radix_tree import Tokens, as_tokens
 from localllm.engine.request import GenerationRequest
-from localllm.engine.speculation.speculator import StreamDrafts
+from localllm.engine.speculation.stream_drafts import StreamDrafts
 from localllm.llama import SamplerChain
 
 
@@ -53,6 +53,7 @@ class Sequence:
         "prompt",
         "request",
         "request_id",
+        "rng",
         "saved",
         "seq_id",
         "sink",
@@ -73,6 +74,7 @@ class Sequence:
         now: float,
         adapters: AdapterSet = (),
         window: Window | None = None,
+        rng: np.random.Generator | None = None,
     ) -> None:
         self.request_id = request_id
         self.request = request
@@ -80,6 +82,8 @@ class Sequence:
         self.adapters = adapters
         self.window = window
         self.chain = chain
+        self.rng = rng
+        """Draws the tokens from what the chain leaves; None where the chain itself chooses."""
         self.constraint = constraint
         self.stop = stop
         self.tokens = list(request.prompt)
@@ -172,7 +176,9 @@ class Sequence:
         )
 
     def close(self) -> None:
-        """Free the sampler chain."""
+        """Free the sampler chains."""
+        if self.speculation is not None:
+            self.speculation.close()
         if self.chain is not None:
             self.chain.close()
             self.chain = None

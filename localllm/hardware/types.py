@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Literal
 
 DeviceKind = Literal["cpu", "gpu", "igpu", "accel"]
-SpecMode = Literal["auto", "off", "ngram"]
-"""Drafts. auto: where they are expected to pay; off: never; ngram: wherever the text repeats, at any price."""
+SpecMode = Literal["auto", "off", "ngram", "draft"]
+"""Drafts. auto: where they are expected to pay; off: never; ngram: wherever the text repeats, at any price; draft: by
+the draft model, at any price."""
 
 
 @dataclass(frozen=True)

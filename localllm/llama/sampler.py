@@ -15,7 +15,6 @@ from localllm.llama.context import Context
 from localllm.llama.library import library
 from localllm.llama.vocab import Vocab
 
-
 _CANDIDATE = np.dtype([("id", np.int32), ("logit", np.float32), ("p", np.float32)])
 """llama.cpp's llama_token_data."""
 

@@ -40,6 +40,11 @@ class Vocab:
         return int(self._lib.llama_vocab_type(self.handle)) != 0
 
     @property
+    def kind(self) -> int:
+        """How texts become tokens, as llama.cpp numbers it (enum llama_vocab_type)."""
+        return int(self._lib.llama_vocab_type(self.handle))
+
+    @property
     def add_bos(self) -> bool:
         """Whether the model expects its beginning-of-text token first."""
         return bool(self._lib.llama_vocab_get_add_bos(self.handle))
@@ -132,8 +137,12 @@ class Vocab:
 
     def text(self, token: int) -> str:
         """Return the token as the vocabulary spells it, such as "<|im_end|>"."""
+        return self.raw_text(token).decode("utf-8", "replace")
+
+    def raw_text(self, token: int) -> bytes:
+        """Return the bytes of the token's spelling, which need not be UTF-8."""
         raw: bytes | None = self._lib.llama_vocab_get_text(self.handle, token)
-        return (raw or b"").decode("utf-8", "replace")
+        return raw or b""
 
     def piece(self, token: int, *, special: bool = False) -> bytes:
         """Return the bytes that the token stands for; control tokens are empty unless `special`."""
