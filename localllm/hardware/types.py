@@ -34,6 +34,8 @@ def n_sequence_ids(n_slots: int) -> int:
     return min(N_SEQ_LIMIT, n_slots + N_KEPT_PREFIXES)
 
 
+N_DRAFT_BATCH = 256
+"""Tokens of a batch of the draft model, unless there are more slots."""
 MAX_DRAFT_TOKENS = 47
 """Draft tokens of one step, all streams together. With a single stream's own token that is 48, a multiple of the rows
 that ggml's CPU kernels take at once."""
@@ -80,6 +82,8 @@ class LoadOptions:
     """For requests that do not say."""
     kv_store_bytes: int = 0
     """Disk for the states of prompts, all models together; 0 keeps none."""
+    draft_model: Path | None = None
+    """A small model with the same vocabulary, which proposes tokens."""
 
 
 @dataclass(frozen=True)
@@ -115,3 +119,5 @@ class LoadPlan:
     """What was reduced and why, a line each, for the user."""
     spec: SpecMode = "auto"
     """For requests that do not say."""
+    n_draft_gpu_layers: int = 0
+    """Of the draft model; it has the same cells, KV types and threads."""

@@ -19,13 +19,12 @@ from dataclasses import dataclass, field
 
 from localllm.engine.speculation.draft_sampler import Choice, DraftSampler
 from localllm.engine.speculation.lanes import Lane, Lanes
-from localllm.hardware.types import LoadPlan
+from localllm.hardware.types import N_DRAFT_BATCH, LoadPlan
 from localllm.llama import Batch, Context, ContextParams, Model
 from localllm.llama.context import DECODE_OK
 
 log = logging.getLogger("localllm.engine")
 
-N_BATCH = 256
 MAX_BEHIND = 16
 """Tokens that may be missing when a draft begins; they are computed with its first."""
 _WEIGHT = 0.15
@@ -72,8 +71,8 @@ class DraftModel:
             model,
             ContextParams(
                 n_ctx=plan.n_ctx,
-                n_batch=max(N_BATCH, plan.n_slots),
-                n_ubatch=max(N_BATCH, plan.n_slots),
+                n_batch=max(N_DRAFT_BATCH, plan.n_slots),
+                n_ubatch=max(N_DRAFT_BATCH, plan.n_slots),
                 n_seq_max=plan.n_slots,
                 n_threads=plan.n_threads,
                 kv_type_k=plan.kv_type_k,
