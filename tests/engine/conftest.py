@@ -39,6 +39,14 @@ def noisy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Model]:
 
 
 @pytest.fixture(scope="session")
+def other(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Model]:
+    """A tiny model with the same vocabulary that knows nothing of the others."""
+    path = write_tiny_model(tmp_path_factory.mktemp("tiny") / "other.gguf", n_ctx=4096, seed=7)
+    with Model(Path(path)) as model:
+        yield model
+
+
+@pytest.fixture(scope="session")
 def adapters(tiny: Model, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[LoraAdapter]]:
     """Two adapters of the tiny model."""
     folder = tmp_path_factory.mktemp("adapters")
