@@ -238,6 +238,31 @@ def test_other_vocabulary_is_refused(make_engine: EngineFactory, tiny: Model, tm
             make_engine(draft_model=other)
 
 
+@pytest.mark.parametrize(("n_target", "n_draft"), [(0, 100), (100, 0)])
+@pytest.mark.parametrize("sampling", [GREEDY, SamplingParams(temperature=3.0, top_k=0, top_p=1.0, min_p=0.0)], ids=str)
+def test_vocabularies_of_different_sizes_share_what_they_have_in_common(
+    make_engine: EngineFactory, tmp_path: Path, n_target: int, n_draft: int, sampling: SamplingParams
+) -> None:
+    paths = [write_tiny_model(tmp_path / f"{n}.gguf", n_ctx=4096, n_more_tokens=n) for n in (n_target, n_draft)]
+    with Model(paths[0]) as model, Model(paths[1]) as draft:
+        engine = make_engine(model=model, kv_type=STEADY_KV, draft_model=draft)
+        n_drafted = 0
+        for seed in range(10):
+            off, on = both(engine, prompt_of(seed, 20), sampling=sampling)
+            assert len(on.tokens) == 60
+            if sampling == GREEDY:
+                check_same(off, on)
+            n_drafted += drafted(on)
+        engine.close()
+    assert n_drafted > 0
+
+
+def test_vocabularies_of_very_different_sizes_are_refused(tiny: Model, tmp_path: Path) -> None:
+    path = write_tiny_model(tmp_path / "large.gguf", n_more_tokens=129)
+    with Model(path) as large, pytest.raises(RequestError, match="402 tokens and the other 273"):
+        check_draft_model(tiny, large)
+
+
 def test_model_that_cannot_roll_back_is_refused_by_name(tiny: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Model, "can_roll_back", property(lambda self: False))
     with pytest.raises(RequestError, match=r"tiny\.gguf cannot be used as a draft model"):
