@@ -81,13 +81,25 @@ class Controller:
             left -= n
         return counts
 
-    def speed(self, survival: Sequence[float], cost: WidthCost, *, n_streams: int, drafting: float = 0.0) -> float:
-        """Return the best speed expected of one stream's draft, over that without; arguments are as for `choose`."""
+    def speed(
+        self,
+        survival: Sequence[float],
+        cost: WidthCost,
+        *,
+        n_streams: int,
+        max_ratio: float = float("inf"),
+        drafting: float = 0.0,
+    ) -> float:
+        """Return the best speed expected of one stream's draft, over that without; arguments are as for `choose`.
+
+        0 where there is nothing to propose, or nothing that the step has time for.
+        """
         best, expected = 0.0, float(n_streams)
         for n, p in enumerate(survival, 1):
             expected += p
-            if n in DRAFT_LENGTHS:
-                best = max(best, expected / n_streams / (cost.ratio(n_streams + n) + n * drafting))
+            ratio = cost.ratio(n_streams + n) + n * drafting if n in DRAFT_LENGTHS else max_ratio
+            if ratio < max_ratio:
+                best = max(best, expected / n_streams / ratio)
         return best
 
     def least_survival(self, cost: WidthCost, *, n_streams: int, n_drafted: int, drafting: float) -> float:

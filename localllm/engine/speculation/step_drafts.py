@@ -41,6 +41,7 @@ class StepDrafts:
         self._model = model
         self._n_ctx = n_ctx
         self._n_streams = len(plan.streams)
+        self._max_ratio = MAX_SHARED_RATIO if self._n_streams > 1 else float("inf")
         self._plain_s = cost.decode_s(self._n_streams)
         self._curve: WidthCost = controller.cost(len(plan.adapters), self._n_streams)
         if self._plain_s > 0 and cost.prefill_s(1) > 0:
@@ -73,7 +74,7 @@ class StepDrafts:
             self._curve,
             n_streams=self._n_streams,
             n_max=min(n_free, MAX_DRAFT_TOKENS),
-            max_ratio=MAX_SHARED_RATIO if self._n_streams > 1 else float("inf"),
+            max_ratio=self._max_ratio,
             drafting=[self._drafting(source) for source in sources],
             was_right=all(source.acceptance.was_right for source in sources),
             is_forced=is_forced,
@@ -118,7 +119,11 @@ class StepDrafts:
 
     def _speed(self, sequence: Sequence, source: Source) -> float:
         return self._controller.speed(
-            self._survival(sequence, source), self._curve, n_streams=self._n_streams, drafting=self._drafting(source)
+            self._survival(sequence, source),
+            self._curve,
+            n_streams=self._n_streams,
+            max_ratio=self._max_ratio,
+            drafting=self._drafting(source),
         )
 
     def _drafting(self, source: Source) -> float:

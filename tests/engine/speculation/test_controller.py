@@ -291,6 +291,7 @@ def test_expected_speed_says_whether_lookup_or_draft_model_is_faster() -> None:
     model = controller.speed([0.75**i for i in range(1, 17)], cost, n_streams=1, drafting=0.1)
     assert long_match > model > short_match > 1.0
     assert controller.speed([], cost, n_streams=1) == 0.0
+    assert controller.speed([0.9] * 16, cost, n_streams=1, max_ratio=1.1, drafting=0.1) == 0.0
 
 
 def test_token_must_be_the_likelier_the_dearer_its_place_is() -> None:
