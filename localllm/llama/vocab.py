@@ -137,12 +137,13 @@ class Vocab:
 
     def text(self, token: int) -> str:
         """Return the token as the vocabulary spells it, such as "<|im_end|>"."""
-        return self.raw_text(token).decode("utf-8", "replace")
-
-    def raw_text(self, token: int) -> bytes:
-        """Return the bytes of the token's spelling, which need not be UTF-8."""
         raw: bytes | None = self._lib.llama_vocab_get_text(self.handle, token)
-        return raw or b""
+        return (raw or b"").decode("utf-8", "replace")
+
+    def raw_texts(self, n: int) -> list[bytes | None]:
+        """Return the first `n` tokens as the vocabulary spells them, which need not be UTF-8."""
+        spelling, handle = self._lib.llama_vocab_get_text, self.handle
+        return [spelling(handle, token) for token in range(n)]
 
     def piece(self, token: int, *, special: bool = False) -> bytes:
         """Return the bytes that the token stands for; control tokens are empty unless `special`."""
