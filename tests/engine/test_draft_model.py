@@ -8,7 +8,10 @@ from pathlib import Path
 import pytest
 
 from localllm.engine import Engine, SamplingParams
+from localllm.engine.speculation.controller import Controller
+from localllm.engine.speculation.draft_model import DraftModel
 from localllm.engine.speculation.vocabularies import check_draft_model
+from localllm.engine.speculation.width_cost import WidthCost
 from localllm.errors import RequestError
 from localllm.llama import Context, LoraAdapter, Model, SamplerChain
 from tests.engine.driving import GREEDY, EngineFactory, Outcome, generate, prompt_of, submit, wait_until
@@ -184,6 +187,32 @@ def test_where_the_draft_model_fails_the_answer_goes_on_without(
     on = generate(steady, prompt_of(5, 30), max_tokens=60, ignore_eos=True, spec="draft", cache_prompt=False)
     check_same(off, on)
     assert drafted(on) > 0 and n_left == -1
+
+
+def set_costs(monkeypatch: pytest.MonkeyPatch, token_s: float) -> None:
+    """Say what things cost, whatever this machine takes: wide batches and reading nothing, a drafted token this."""
+    monkeypatch.setattr(WidthCost, "ratio", lambda self, width: 1.0 + width / 1000)
+    monkeypatch.setattr(DraftModel, "read_s", lambda self, plain_s: 0.0)
+    monkeypatch.setattr(DraftModel, "token_s", lambda self, n_readers, plain_s: token_s * plain_s)
+    monkeypatch.setattr(Controller, "_can_afford", lambda self, *_: True)
+
+
+def test_auto_takes_the_draft_model_where_it_pays_and_lookup_where_a_long_match_is_faster(
+    itself: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    set_costs(monkeypatch, 0.05)
+    fields: dict[str, object] = {"max_tokens": 100, "ignore_eos": True, "cache_prompt": False, "spec": "auto"}
+    free = generate(itself, prompt_of(6, 40), **fields).finish.usage.speculation
+    copied = generate(itself, prompt_of(6, 40), constraint=SameToken(), **fields).finish.usage.speculation
+    assert free is not None and free.kind == "draft" and free.accepted > 50
+    assert copied is not None and copied.kind == "ngram" and copied.accepted > 50
+
+
+def test_auto_leaves_a_draft_model_alone_that_is_too_slow(itself: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    set_costs(monkeypatch, 1.5)
+    report = generate(itself, prompt_of(6, 40), max_tokens=60, ignore_eos=True, spec="auto").finish.usage.speculation
+    assert report is not None and report.kind == "ngram"
+    assert itself.stats().n_draft_cells_used == 0
 
 
 def test_auto_answers_the_same_with_a_draft_model(steady: Engine) -> None:
