@@ -1,6 +1,7 @@
 """Speculation against none, in turns on one engine, and against the best that could be.
 
     python benchmarks/speculation.py [curve] [tasks] [prose] [streams] [peer] [--model PATH] [--pairs 8] [--threads N]
+                                     [--draft-model PATH]
 
 curve: what a batch of width n costs over width 1, and the speed of an oracle that replays known output at each width.
 tasks: work that repeats itself; auto over off, and the share of the gain of the best lookup in hindsight.
@@ -15,6 +16,7 @@ import queue
 import statistics
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,6 +46,7 @@ class Settings:
     n_threads: int
     kv_type: str
     spec: SpecMode
+    draft_model: Model | None = None
 
     @property
     def plan(self) -> LoadPlan:
@@ -211,7 +214,7 @@ def run_tasks(settings: Settings, model: Model) -> dict[str, Any]:
     curve = measure_curve(settings, model)
     widths, costs = [1, *WIDTHS], [1.0, *(curve[w].mean for w in WIDTHS)]
     found = {}
-    engine = Engine(model, settings.plan)
+    engine = Engine(model, settings.plan, draft_model=settings.draft_model)
     try:
         for name, text in TASKS.items():
             prompt = chat_prompt(model.vocab, text)
@@ -240,7 +243,7 @@ def run_tasks(settings: Settings, model: Model) -> dict[str, Any]:
 
 
 def run_prose(settings: Settings, model: Model) -> dict[str, Any]:
-    engine, seeds = Engine(model, settings.plan), iter(range(settings.n_pairs))
+    engine, seeds = Engine(model, settings.plan, draft_model=settings.draft_model), iter(range(settings.n_pairs))
     reports: list[dict[str, Any]] = []
     try:
         ratios = []
@@ -263,7 +266,7 @@ def run_prose(settings: Settings, model: Model) -> dict[str, Any]:
 
 
 def run_streams(settings: Settings, model: Model) -> dict[str, Any]:
-    engine = Engine(model, settings.plan)
+    engine = Engine(model, settings.plan, draft_model=settings.draft_model)
     texts = [*TASKS.values()][:2]
     prompts = [chat_prompt(model.vocab, text) for text in texts]
     prompts += [prose_prompt(model.vocab, seed) for seed in range(N_STREAMS - len(prompts))]
@@ -293,14 +296,17 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=400)
     parser.add_argument("--threads", type=int, default=n_compute_threads())
     parser.add_argument("--kv-type", default="f16")
-    parser.add_argument("--spec", choices=("auto", "ngram"), default="auto")
+    parser.add_argument("--spec", choices=("auto", "ngram", "draft"), default="auto")
+    parser.add_argument("--draft-model", help="a small model with the same vocabulary: a path or a name")
     parser.add_argument("--json", type=Path, help="write all numbers there")
     args = parser.parse_args()
     path = resolve(args.model)
-    settings = Settings(path, args.pairs, args.tokens, args.threads, args.kv_type, args.spec)
     runs = {"curve": run_curve, "tasks": run_tasks, "prose": run_prose, "streams": run_streams, "peer": run_peer}
-    results: dict[str, Any] = {"model": path.name, "threads": settings.n_threads}
-    with Model(path) as model:
+    results: dict[str, Any] = {"model": path.name, "draft_model": args.draft_model, "threads": args.threads}
+    with ExitStack() as stack:
+        model = stack.enter_context(Model(path))
+        draft = stack.enter_context(Model(resolve(args.draft_model))) if args.draft_model else None
+        settings = Settings(path, args.pairs, args.tokens, args.threads, args.kv_type, args.spec, draft)
         for part in args.parts or PARTS:
             print(f"{part}: {path.name}, {settings.n_threads} threads")
             results[part] = runs[part](settings, model)

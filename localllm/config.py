@@ -31,7 +31,7 @@ OTHER_VARIABLES = frozenset({paths.HOME_VARIABLE, "LOCALLLM_DEBUG", API_KEY_VARI
 """Variables with our prefix that are not settings; LOCALLLM_TEST_… are the tests' own."""
 
 KV_TYPE_NAMES = ("f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl")
-SPEC_MODES = ("auto", "off", "ngram", "lookahead")
+SPEC_MODES = ("auto", "off", "ngram", "lookahead", "draft")
 LOG_LEVELS = ("debug", "info", "warning", "error")
 
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)i?b?", re.IGNORECASE)
@@ -49,6 +49,11 @@ def _text(value: object) -> object:
     if isinstance(value, str) and "\0" not in value:
         return value
     raise ValueError("text")
+
+
+def _text_or_none(value: object) -> object:
+    """Accept text, or the word "none", which becomes None."""
+    return None if value == "none" else _text(value)
 
 
 def _integer(low: int, high: int, *, none_is: str | None = None) -> Parse:
@@ -185,11 +190,16 @@ class Settings:
         _size(zero_is="off"),
         "Disk for prompts that need not be computed again, such as 2GB; off: none are kept after the end.",
     )
-    spec: Literal["auto", "off", "ngram", "lookahead"] = _setting(
+    spec: Literal["auto", "off", "ngram", "lookahead", "draft"] = _setting(
         "auto",
         _choice(*SPEC_MODES),
-        "Draft tokens and check several at once: auto: where it pays, off, ngram: wherever the text repeats, or"
-        " lookahead: guessed by the model itself.",
+        "Draft tokens and check several at once: auto: where it pays; off; or always: ngram: wherever the text repeats,"
+        " lookahead: guessed by the model itself, draft: by the draft model.",
+    )
+    draft_model: str | None = _setting(
+        None,
+        _text_or_none,
+        "A small model with the same vocabulary that drafts tokens: a name, or the path of a GGUF file; none: no such.",
     )
     seed: int | None = _setting(
         None, _integer(0, 2**32 - 1, none_is="random"), "Seed of the sampler; random draws one each time."

@@ -68,6 +68,8 @@ def write_tiny_model(
     chat_template: str | None = CHATML,
     name: str = "tiny",
     n_classes: int = 0,
+    noise: float = 0.0,
+    n_more_tokens: int = 0,
     extra: Mapping[str, bool | int | float | str | list[Any]] | None = None,
 ) -> Path:
     """Write a seeded random model with F32 weights and a byte-level BPE tokenizer.
@@ -88,6 +90,8 @@ def write_tiny_model(
         logit_std: standard deviation of the logits over the vocabulary.
         chat_template: Jinja source, or None to leave it out.
         name: general.name.
+        noise: standard deviation of what is added to the weights, over their own: a model that is like the one without.
+        n_more_tokens: at the end of the vocabulary, of no text; the weights of the others are then other ones.
         n_classes: outputs of a layer for ranking, which "qwen3" may have.
         extra: more metadata, by full key; integers are written as uint32.
 
@@ -109,10 +113,11 @@ def write_tiny_model(
     writer.add_rope_dimension_count(head_dim)
     writer.add_rope_freq_base(10000.0)
     writer.add_layer_norm_rms_eps(1e-5)
-    add_tokenizer(writer, chat_template)
+    tokens = [*vocabulary(), *(f"<|more_{i}|>" for i in range(n_more_tokens))]
+    add_tokenizer(writer, chat_template, tokens)
     for key, value in (extra or {}).items():
         _add_value(writer, key, value)
-    shapes = _shapes(arch, n_layer, n_embd, n_head * head_dim, n_head_kv * head_dim, n_ff)
+    shapes = _shapes(arch, len(tokens), n_layer, n_embd, n_head * head_dim, n_head_kv * head_dim, n_ff)
     if arch in ("qwen3", "gemma3"):
         norms = ("attn_q_norm.weight", "attn_k_norm.weight")
         shapes |= {f"blk.{layer}.{norm}": (head_dim,) for layer in range(n_layer) for norm in norms}
@@ -121,7 +126,7 @@ def write_tiny_model(
         shapes |= {f"blk.{layer}.{norm}": (n_embd,) for layer in range(n_layer) for norm in norms}
     if n_classes:
         shapes["cls.output.weight"] = (n_classes, n_embd)
-    _add_weights(writer, shapes, np.random.default_rng(seed), logit_std)
+    _add_weights(writer, shapes, np.random.default_rng(seed), logit_std, noise)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
@@ -129,14 +134,15 @@ def write_tiny_model(
     return Path(path)
 
 
-def add_tokenizer(writer: gguf.GGUFWriter, chat_template: str | None) -> None:
-    """Add the byte-level BPE tokenizer of `vocabulary`."""
-    tokens = vocabulary()
-    n_normal = len(tokens) - len(SPECIALS)
+def add_tokenizer(writer: gguf.GGUFWriter, chat_template: str | None, tokens: list[str] | None = None) -> None:
+    """Add the byte-level BPE tokenizer of `vocabulary`, or of that and more control tokens."""
+    tokens = tokens or vocabulary()
+    n_normal = len(vocabulary()) - len(SPECIALS)
+    n_control = len(tokens) - n_normal
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre("gpt-2")
     writer.add_token_list(tokens)
-    writer.add_token_types([gguf.TokenType.NORMAL] * n_normal + [gguf.TokenType.CONTROL] * len(SPECIALS))
+    writer.add_token_types([gguf.TokenType.NORMAL] * n_normal + [gguf.TokenType.CONTROL] * n_control)
     writer.add_token_merges(list(MERGES))
     writer.add_bos_token_id(tokens.index("<|im_start|>"))
     writer.add_eos_token_id(tokens.index("<|im_end|>"))
@@ -160,9 +166,10 @@ def _add_value(writer: gguf.GGUFWriter, key: str, value: bool | int | float | st
         writer.add_array(key, value)
 
 
-def _shapes(arch: str, n_layer: int, n_embd: int, n_q: int, n_kv: int, n_ff: int) -> dict[str, tuple[int, ...]]:
+def _shapes(
+    arch: str, n_vocab: int, n_layer: int, n_embd: int, n_q: int, n_kv: int, n_ff: int
+) -> dict[str, tuple[int, ...]]:
     """Return each tensor's NumPy shape: (rows, columns) for a matrix, where the columns are the inputs."""
-    n_vocab = len(vocabulary())
     shapes: dict[str, tuple[int, ...]] = {"token_embd.weight": (n_vocab, n_embd)}
     for layer in range(n_layer):
         block: dict[str, tuple[int, ...]] = {
@@ -183,8 +190,13 @@ def _shapes(arch: str, n_layer: int, n_embd: int, n_q: int, n_kv: int, n_ff: int
 
 
 def _add_weights(
-    writer: gguf.GGUFWriter, shapes: dict[str, tuple[int, ...]], rng: np.random.Generator, logit_std: float
+    writer: gguf.GGUFWriter,
+    shapes: dict[str, tuple[int, ...]],
+    rng: np.random.Generator,
+    logit_std: float,
+    noise: float,
 ) -> None:
+    other = np.random.default_rng(rng.bit_generator.seed_seq.spawn(1)[0])  # type: ignore[union-attr]
     for name, shape in shapes.items():
         if name.endswith("norm.weight"):
             weight = np.ones(shape)
@@ -195,4 +207,6 @@ def _add_weights(
         else:
             gain = logit_std if name == "output.weight" else 1.0
             weight = gain / np.sqrt(shape[-1]) * rng.standard_normal(shape)
+        if noise:
+            weight = weight + noise * weight.std() * other.standard_normal(shape)
         writer.add_tensor(name, weight.astype(np.float32))

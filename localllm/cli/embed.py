@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import click
 
@@ -34,7 +35,8 @@ def command(
     inputs = texts or tuple(line for line in (piped_text() or "").splitlines() if line)
     if not inputs:
         raise RequestError("There is no text.", hint='Write: localllm embed "a text"')
-    settings = load_settings({**flags, "model": model})
+    # What the environment or the file says of drafts is meant for text.
+    settings = replace(load_settings({**flags, "model": model}), spec="off", draft_model=None)
     with open_model(settings, StatusLine(), (), in_process=True) as llm:
         result = llm.embed(inputs, dimensions=dimensions)
         if as_json:

@@ -190,7 +190,7 @@ def _measure(contestants: Sequence[Contestant], text: str, n_ctx: int, n_chunks:
     with ExitStack() as stack:
         stack.callback(status.clear)
         models = {
-            one: stack.enter_context(load_model(one.path, one.plan, status.loading))
+            one: stack.enter_context(load_model(one.path, one.plan.n_gpu_layers, status.loading))
             for one in dict.fromkeys(contestant.planned for contestant in contestants)
         }
         subjects = [

@@ -21,7 +21,8 @@ _METAVARS = {
     "kv_type_k": "TYPE",
     "kv_type_v": "TYPE",
     "kv_store": "SIZE",
-    "spec": "auto|off|ngram|lookahead",
+    "spec": "auto|off|ngram|lookahead|draft",
+    "draft_model": "REF",
     "seed": "N",
     "temperature": "X",
     "top_p": "P",
@@ -41,6 +42,7 @@ Verb = TypeVar("Verb", bound=Callable[..., None])
 
 _MACHINE = ("threads", "gpu_layers")
 _LOADING = ("n_ctx", "threads", "gpu_layers", "kv_type", "kv_type_k", "kv_type_v", "kv_store", "spec")
+_DRAFT = ("draft_model",)
 _POLICY = ("context_policy", "n_sink")
 
 
@@ -62,6 +64,11 @@ def adapter_options(command: Verb) -> Verb:
 def load_options(command: Verb) -> Verb:
     """Add the flags of loading alone; they arrive as text in keyword arguments named like the settings."""
     return _with_settings(command, _LOADING)
+
+
+def draft_options(command: Verb) -> Verb:
+    """Add the flag of the draft model alone, in the same way."""
+    return _with_settings(command, _DRAFT)
 
 
 def policy_options(command: Verb) -> Verb:

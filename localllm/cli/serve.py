@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING
 import click
 
 from localllm.cli.announce import announce, open_browser
-from localllm.cli.options import adapter_options, adapter_specs, load_options, policy_options
+from localllm.cli.options import adapter_options, adapter_specs, draft_options, load_options, policy_options
 from localllm.config import API_KEY_VARIABLE, Settings, load_settings, parse_size
 from localllm.errors import RequestError
 from localllm.hardware.types import LoadOptions
+from localllm.store import resolve
 
 if TYPE_CHECKING:
     from localllm.llm import LLM, GenerateOptions
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 @click.option("--port", default=8080, show_default=True, type=click.IntRange(0, 65535), help="0 takes any free port.")
 @click.option("--slots", default=4, show_default=True, type=click.IntRange(1, 240), help="Answers at once, each model.")
 @load_options
+@draft_options
 @policy_options
 @adapter_options
 @click.option("--alias", "aliases", multiple=True, metavar="ALIAS=NAME", help="One more name for a model.")
@@ -109,6 +111,8 @@ def command(
     specs = adapter_specs(lora, lora_scaled)
     if specs and len(refs) > 1:
         raise RequestError("An adapter belongs to one model.", hint="Serve that model alone with --lora.")
+    if settings.draft_model is not None and len(refs) > 1:
+        raise RequestError("A draft model belongs to one model.", hint="Serve that model alone with --draft-model.")
     options = replace(_load_options(settings, slots), adapters=tuple(specs))
     entries = parse_entries(refs, options, pinned=pinned, aliases=aliases)
     limit = _bytes(max_memory, "--max-memory") if max_memory else None
@@ -171,6 +175,7 @@ def _load_options(settings: Settings, n_slots: int) -> LoadOptions:
         kv_type_k=kv_type_k,
         kv_type_v=kv_type_v,
         spec=settings.spec,
+        draft_model=None if settings.draft_model is None else resolve(settings.draft_model),
         kv_store_bytes=settings.kv_store,
     )
 

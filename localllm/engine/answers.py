@@ -7,13 +7,14 @@ import time
 from collections.abc import Callable, Iterable
 from collections.abc import Sequence as SequenceOf
 
-from localllm.engine.choose import choose_token
+from localllm.engine.choose import Drawn, choose_token
 from localllm.engine.counters import Totals
 from localllm.engine.events import ErrorInfo, Event, FinishEvent, FinishReason, PrefillProgress, StopCause
 from localllm.engine.room import Room
 from localllm.engine.scheduler import Scheduler, StepPlan
 from localllm.engine.sequence import Sequence
 from localllm.engine.speculation.lookahead import LookaheadStep
+from localllm.engine.speculation.rejection import Distribution
 from localllm.errors import LocalLLMError
 from localllm.llama import Context, Vocab
 
@@ -69,27 +70,29 @@ class Answers:
         """
         accepted = {}
         for sequence, index in outputs:
-            window = plan.windows.get(sequence.request_id)
-            draft = plan.drafts.get(sequence.request_id, ())
-            accepted[sequence.request_id] = (
-                self._verify(sequence, index, draft)
+            key = sequence.request_id
+            window = plan.windows.get(key)
+            accepted[key] = (
+                self._verify(sequence, index, plan.drafts.get(key, ()), plan.odds.get(key, ()))
                 if window is None
                 else self._verify_branches(sequence, index, window)
             )
         return accepted
 
-    def _verify(self, sequence: Sequence, index: int, draft: SequenceOf[int]) -> int:
+    def _verify(self, sequence: Sequence, index: int, draft: SequenceOf[int], odds: SequenceOf[Distribution]) -> int:
         """Choose tokens as long as they are the draft's, and the one after; return how many of the draft were."""
         state, n_accepted = sequence.speculation, 0
         if draft and state is not None:
-            state.n_drafted += len(draft)
-        self.advance(sequence, index)
+            state.current.n_drafted += len(draft)
+        drawn = [Drawn(token, q) for token, q in zip(draft, odds, strict=True)] if odds else []
+        self.advance(sequence, index, drawn=drawn[0] if drawn else None)
         while n_accepted < len(draft) and sequence.seq_id >= 0 and sequence.tokens[-1] == draft[n_accepted]:
             n_accepted += 1
             sequence.n_past += 1
             if state is not None:
-                state.n_accepted += 1
-            self.advance(sequence, index + n_accepted)
+                state.current.n_accepted += 1
+            proposed = drawn[n_accepted] if n_accepted < len(drawn) else None
+            self.advance(sequence, index + n_accepted, drawn=proposed)
         if draft and sequence.seq_id >= 0:
             self._room.drop_draft(sequence)
         return n_accepted
@@ -97,8 +100,9 @@ class Answers:
     def _verify_branches(self, sequence: Sequence, index: int, window: LookaheadStep) -> int:
         """Choose tokens as long as they are a branch's, and the one after; return how many of the branch were."""
         state, n_accepted = sequence.speculation, 0
-        assert state is not None
-        state.n_drafted += window.n_drafted
+        assert state is not None and state.lookahead is not None
+        source, lookahead = state.lookahead
+        source.n_drafted += window.n_drafted
         matching = list(enumerate(window.branches))
         self.advance(sequence, index)
         while sequence.seq_id >= 0:
@@ -110,25 +114,27 @@ class Answers:
             self._room.adopt(sequence, branch)
             n_accepted += 1
             sequence.n_past += 1
-            state.n_accepted += 1
+            source.n_accepted += 1
             self.advance(sequence, index + window.branch_offset(branch, n_accepted))
         if sequence.seq_id >= 0:
             self._room.prune(sequence)
-            if state.lookahead is not None:
-                rows = (self._context.logits(index + offset) for offset in window.newest_offsets)
-                state.lookahead.learn([int(row.argmax()) for row in rows])
+            rows = (self._context.logits(index + offset) for offset in window.newest_offsets)
+            lookahead.learn([int(row.argmax()) for row in rows])
         return n_accepted
 
-    def advance(self, sequence: Sequence, index: int, context: Context | None = None) -> None:
+    def advance(
+        self, sequence: Sequence, index: int, context: Context | None = None, drawn: Drawn | None = None
+    ) -> None:
         """Choose a sequence's next token, and end the sequence if that was its last.
 
         Args:
             sequence: whose turn it is.
             index: of its logits in the last batch.
             context: where that batch was computed; None is the engine's.
+            drawn: the token that a draft model proposes.
         """
         try:
-            token, event = choose_token(context or self._context, self._vocab, sequence, index)
+            token, event = choose_token(context or self._context, self._vocab, sequence, index, drawn)
         except LocalLLMError as error:
             self.fail([sequence], error)
             return

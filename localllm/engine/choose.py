@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 from numpy.typing import NDArray
 
 from localllm.engine.events import TokenEvent, TokenLogprob
 from localllm.engine.sequence import Sequence
+from localllm.engine.speculation import rejection
+from localllm.engine.speculation.rejection import Distribution
 from localllm.llama import Context, Vocab
 
 
-def choose_token(context: Context, vocab: Vocab, sequence: Sequence, index: int) -> tuple[int, TokenEvent]:
+class Drawn(NamedTuple):
+    """A token that a draft model drew."""
+
+    token: int
+    odds: Distribution
+    """What it was drawn from."""
+
+
+def choose_token(
+    context: Context, vocab: Vocab, sequence: Sequence, index: int, drawn: Drawn | None = None
+) -> tuple[int, TokenEvent]:
     """Choose the next token and describe it. Logprobs are of the model's own distribution, before grammar and sampling.
 
     Args:
@@ -18,13 +32,13 @@ def choose_token(context: Context, vocab: Vocab, sequence: Sequence, index: int)
         vocab: of the model.
         sequence: whose chain and constraint decide.
         index: of the token in the batch.
+        drawn: what is proposed; it is chosen as often as may be without changing the distribution.
     """
     n_logprobs = sequence.request.n_logprobs
     before = None if n_logprobs is None else log_softmax(context.logits(index))
     if sequence.constraint is not None:
         sequence.constraint.mask_logits(context.logits(index))
-    chain = sequence.chain
-    token = int(context.logits(index).argmax()) if chain is None else chain.sample(context, index)
+    token = _choose(context, sequence, index, drawn)
     if sequence.constraint is not None:
         sequence.constraint.accept(token)
     piece = vocab.piece(token, special=token in sequence.request.visible_tokens)
@@ -37,6 +51,21 @@ def choose_token(context: Context, vocab: Vocab, sequence: Sequence, index: int)
         float(before[token]),
         top_logprobs(before, n_logprobs or 0, vocab),
     )
+
+
+def _choose(context: Context, sequence: Sequence, index: int, drawn: Drawn | None) -> int:
+    chain, rng = sequence.chain, sequence.rng
+    if chain is None:
+        return int(context.logits(index).argmax())
+    if rng is None:
+        return chain.sample(context, index)
+    target = Distribution(*chain.distribution(context.logits(index)))
+    if drawn is None:
+        token = int(target.tokens[rejection.draw(target.p, rng)])
+    else:
+        token = rejection.choose_token(target, drawn.odds, drawn.token, rng)
+    chain.accept(token)
+    return token
 
 
 def log_softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:

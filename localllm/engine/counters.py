@@ -9,6 +9,7 @@ from localllm.engine.prefix_cache import PrefixCache
 from localllm.engine.room import Room
 from localllm.engine.runner import Runner
 from localllm.engine.scheduler import Scheduler, StepPlan
+from localllm.engine.speculation.draft_model import DraftModel
 from localllm.engine.stats import EngineStats
 from localllm.llama import SamplerChain
 
@@ -54,6 +55,7 @@ class Counters:
     pool: CellPool
     cache: PrefixCache
     room: Room
+    draft_model: DraftModel | None = None
 
     def snapshot(self, n_queued: int) -> EngineStats:
         """Return the numbers of now.
@@ -85,6 +87,7 @@ class Counters:
             n_tokens_prefilled=totals.n_tokens_prefilled,
             n_tokens_cached=totals.n_tokens_cached,
             n_tokens_evicted=self.room.n_tokens_evicted,
+            n_draft_cells_used=0 if self.draft_model is None else self.draft_model.n_cells_used,
             decode_s=totals.decode_s,
             busy_s=totals.busy_s,
         )

@@ -33,9 +33,12 @@ from localllm.engine.room import Room
 from localllm.engine.runner import Runner
 from localllm.engine.scheduler import Scheduler, StepPlan
 from localllm.engine.sequence import Sequence
+from localllm.engine.speculation.draft_model import DraftModel
 from localllm.engine.speculation.lookahead import LookaheadSize
 from localllm.engine.speculation.lookahead_planner import FORCED_SIZES
+from localllm.engine.speculation.modes import SpecModes
 from localllm.engine.speculation.speculator import Speculator
+from localllm.engine.speculation.vocabularies import check_draft_model
 from localllm.engine.stats import EngineStats
 from localllm.engine.visits import Visitor
 from localllm.errors import EngineClosed, LocalLLMError
@@ -76,8 +79,13 @@ class Engine:
         adapter_names: what each adapter is, for the store.
         after_step: called on the engine's thread after each step's events.
         visitor: other work for this thread, done between steps; closed with the engine.
+        draft_model: proposes tokens; it stays the caller's, to be closed after the engine.
         lookahead_sizes: of the windows of requests that force lookahead, the first that there is room for; meant for
             measurements.
+
+    Raises:
+        ModelLoadFailed: no room for a context.
+        RequestError: the draft model cannot propose tokens for this model.
     """
 
     def __init__(
@@ -91,8 +99,11 @@ class Engine:
         adapter_names: SequenceOf[str] = (),
         after_step: Callable[[], None] | None = None,
         visitor: Visitor | None = None,
+        draft_model: Model | None = None,
         lookahead_sizes: SequenceOf[LookaheadSize] = FORCED_SIZES,
     ) -> None:
+        if draft_model is not None:
+            check_draft_model(model, draft_model)
         self._visitor = visitor
         self._vocab = model.vocab
         self._after_step = after_step
@@ -141,12 +152,11 @@ class Engine:
         loaded = Adapters(tuple(adapters))
         facts = shift_facts(model, self._context, plan.kv_type_k)
         policies = Policies(why_not(facts), facts.architecture, self.n_ctx, self._vocab.bos)
-        self._intake = Intake(self._vocab, self.n_ctx, loaded, policies)
+        modes = SpecModes(plan.spec, model.can_roll_back, draft_model is not None)
+        self._intake = Intake(self._vocab, self.n_ctx, loaded, policies, modes)
+        self._draft_model = None if draft_model is None else self._open_draft_model(draft_model, model, plan)
         self._speculator = Speculator(
-            plan.spec,
-            is_possible=model.can_roll_back,
-            n_branch_ids=n_branches,
-            lookahead_sizes=lookahead_sizes,
+            modes, self._vocab, self._draft_model, n_branch_ids=n_branches, lookahead_sizes=lookahead_sizes
         )
         self._commands: queue.SimpleQueue[Command] = queue.SimpleQueue()
         self._runner = Runner(
@@ -169,12 +179,19 @@ class Engine:
         )
         self._can_begin_anew = can_cut
         self._lost_s = 0.0
-        self._counters = Counters(self._totals, self._scheduler, self._pool, self._cache, self._room)
+        self._counters = Counters(self._totals, self._scheduler, self._pool, self._cache, self._room, self._draft_model)
         self._ids = itertools.count(1)
         self._closed = threading.Event()
         self._submit_lock = threading.Lock()
         self._thread = threading.Thread(target=self._run, name="localllm-engine", daemon=True)
         self._thread.start()
+
+    def _open_draft_model(self, draft_model: Model, model: Model, plan: LoadPlan) -> DraftModel:
+        try:
+            return DraftModel(draft_model, plan, model.size_bytes)
+        except LocalLLMError:
+            self._context.close()
+            raise
 
     # What any thread may call.
 
@@ -276,6 +293,8 @@ class Engine:
             self._visitor.close()
         if self._after_step is not None:
             self._after_step()
+        if self._draft_model is not None:
+            self._draft_model.close()
         self._context.close()
 
     def _take_commands(self, timeout_s: float | None = 0.0) -> int:
@@ -307,6 +326,7 @@ class Engine:
         if self._totals.clear_cache_requested:
             self._totals.clear_cache_requested = False
             self._cache.clear()
+            self._speculator.clear()
         self._totals.n_tokens_cached += self._room.admit()
         plan = self._room.plan_step()
         if plan is None:
@@ -348,7 +368,7 @@ class Engine:
         if not plan.chunks:
             self._speculator.observe(plan, accepted, cost, busy_s)
         if not plan.is_speculative:
-            cost.observe(len(plan.streams), plan.n_chunk, busy_s)
+            cost.observe(len(plan.streams), plan.n_chunk, busy_s - self._speculator.drafting_s)
 
     @property
     def _has_work(self) -> bool:

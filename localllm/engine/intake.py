@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+import numpy as np
+
 from localllm.engine.adapters import Adapters
 from localllm.engine.context_policy import Policies
 from localllm.engine.events import Event
@@ -12,6 +14,7 @@ from localllm.engine.matchers import StopCondition, TokenConstraint
 from localllm.engine.request import GenerationRequest
 from localllm.engine.sampling import bounded, build_chain, check_sampling, is_plain_greedy, n_history, resolve_seed
 from localllm.engine.sequence import Sequence
+from localllm.engine.speculation.modes import SpecModes
 from localllm.errors import ContextLengthExceeded, RequestError
 from localllm.llama import SamplerChain, Vocab
 
@@ -21,11 +24,12 @@ MAX_LOGPROBS = 20
 class Intake:
     """Makes sequences for a model of this vocabulary and a context of `n_ctx` tokens a sequence."""
 
-    def __init__(self, vocab: Vocab, n_ctx: int, adapters: Adapters, policies: Policies) -> None:
+    def __init__(self, vocab: Vocab, n_ctx: int, adapters: Adapters, policies: Policies, modes: SpecModes) -> None:
         self._vocab = vocab
         self._policies = policies
         self._adapters = adapters
         self._n_ctx = n_ctx
+        self._modes = modes
 
     def make_sequence(
         self,
@@ -39,17 +43,20 @@ class Intake:
 
         Raises:
             ContextLengthExceeded: the prompt leaves no room for an answer.
-            RequestError: a value that is not allowed.
+            RequestError: a value that is not allowed, or a draft model is asked for and there is none.
         """
         self._check_prompt(request.prompt)
         window = self._policies.window(request)
         if window is None:
             self._check_length(request.prompt)
         _check_limits(request)
+        self._modes.of(request)
         check_sampling(request.sampling, self._vocab.n_tokens)
         adapters = self._adapters.resolve(request.lora)
-        chain = self._build_chain(request)
-        return Sequence(request_id, request, sink, chain, constraint, stop, time.perf_counter(), adapters, window)
+        draws = self._modes.draws_by_ratio(request)
+        rng = np.random.default_rng(resolve_seed(None)) if draws else None
+        chain = self._build_chain(request, draws=not draws)
+        return Sequence(request_id, request, sink, chain, constraint, stop, time.perf_counter(), adapters, window, rng)
 
     def _check_prompt(self, prompt: tuple[int, ...]) -> None:
         if not prompt:
@@ -67,13 +74,13 @@ class Intake:
                 " --context-policy sinks.",
             )
 
-    def _build_chain(self, request: GenerationRequest) -> SamplerChain | None:
+    def _build_chain(self, request: GenerationRequest, *, draws: bool) -> SamplerChain | None:
         """Return the chain, told of the prompt as far as its penalties look back; None where argmax does."""
         params = bounded(request.sampling, self._n_ctx)
         forbidden = self._vocab.eog_tokens if request.ignore_eos else ()
         if is_plain_greedy(params, forbidden):
             return None
-        chain = build_chain(params, self._vocab, resolve_seed(params.seed), forbidden)
+        chain = build_chain(params, self._vocab, resolve_seed(params.seed), forbidden, draws=draws)
         for token in request.prompt[max(0, len(request.prompt) - n_history(params)) :]:
             chain.accept(token)
         return chain

@@ -35,7 +35,9 @@ def bounded(params: SamplingParams, n_ctx: int) -> SamplingParams:
     )
 
 
-def build_chain(params: SamplingParams, vocab: Vocab, seed: int, forbidden: tuple[int, ...] = ()) -> SamplerChain:
+def build_chain(
+    params: SamplingParams, vocab: Vocab, seed: int, forbidden: tuple[int, ...] = (), *, draws: bool = True
+) -> SamplerChain:
     """Build the chain in the order that `SamplingParams` documents.
 
     Args:
@@ -43,6 +45,7 @@ def build_chain(params: SamplingParams, vocab: Vocab, seed: int, forbidden: tupl
         vocab: of the model.
         seed: from `resolve_seed`.
         forbidden: tokens that must never be chosen.
+        draws: False leaves out the draw at the end, so that the chain can be asked for its distribution.
     """
     chain = SamplerChain()
     bias = {**params.logit_bias, **dict.fromkeys(forbidden, -math.inf)}
@@ -55,7 +58,15 @@ def build_chain(params: SamplingParams, vocab: Vocab, seed: int, forbidden: tupl
         _add_mirostat(chain, params, vocab, seed)
     else:
         _add_truncation(chain, params, seed)
-        chain.add_dist(seed)
+        if draws:
+            chain.add_dist(seed)
+    return chain
+
+
+def build_draft_chain(params: SamplingParams) -> SamplerChain:
+    """Build the chain whose distribution a draft model's tokens are drawn from: truncation and temperature alone."""
+    chain = SamplerChain()
+    _add_truncation(chain, params, seed=0)
     return chain
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import bisect
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Sequence as SequenceOf
 from dataclasses import dataclass, field
 
 from localllm.engine.adapters import AdapterSet
@@ -13,6 +14,7 @@ from localllm.engine.radix_tree import n_common
 from localllm.engine.rota import Rota
 from localllm.engine.sequence import Sequence
 from localllm.engine.speculation.lookahead import LookaheadStep
+from localllm.engine.speculation.rejection import Distribution
 
 MIN_SHARED_WAIT = 64
 """A request waits for another's prefill if that will give it at least this many tokens more."""
@@ -29,6 +31,8 @@ class StepPlan:
     """What is proposed after a stream's next token, by request id."""
     windows: Mapping[int, LookaheadStep] = field(default_factory=dict)
     """What is guessed and checked beside a stream's next token, by request id; such a stream has no draft."""
+    odds: Mapping[int, SequenceOf[Distribution]] = field(default_factory=dict)
+    """Of drafts that were drawn, what each token was drawn from."""
 
     def __iter__(self) -> Iterator[tuple[Sequence, int]]:
         """Yield each sequence with the number of its tokens."""

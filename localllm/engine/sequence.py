@@ -13,7 +13,7 @@ from localllm.engine.events import Event, PrefixReuse, Timings, Usage
 from localllm.engine.matchers import StopCondition, TokenConstraint
 from localllm.engine.radix_tree import Tokens, as_tokens
 from localllm.engine.request import GenerationRequest
-from localllm.engine.speculation.speculator import StreamDrafts
+from localllm.engine.speculation.stream_drafts import StreamDrafts
 from localllm.llama import SamplerChain
 
 
@@ -55,6 +55,7 @@ class Sequence:
         "request",
         "request_id",
         "reuse",
+        "rng",
         "saved",
         "seq_id",
         "sink",
@@ -75,6 +76,7 @@ class Sequence:
         now: float,
         adapters: AdapterSet = (),
         window: Window | None = None,
+        rng: np.random.Generator | None = None,
     ) -> None:
         self.request_id = request_id
         self.request = request
@@ -82,6 +84,8 @@ class Sequence:
         self.adapters = adapters
         self.window = window
         self.chain = chain
+        self.rng = rng
+        """Draws the tokens from what the chain leaves; None where the chain itself chooses."""
         self.constraint = constraint
         self.stop = stop
         self.tokens = list(request.prompt)
@@ -198,7 +202,9 @@ class Sequence:
         )
 
     def close(self) -> None:
-        """Free the sampler chain."""
+        """Free the sampler chains."""
+        if self.speculation is not None:
+            self.speculation.close()
         if self.chain is not None:
             self.chain.close()
             self.chain = None

@@ -40,6 +40,8 @@ class EngineStats(msgspec.Struct, frozen=True, kw_only=True):
     """Proposed by speculation."""
     n_tokens_accepted: int = 0
     """... and chosen by the model; they are among the decoded."""
+    n_draft_cells_used: int = 0
+    """Cells of the draft model's context; they wait for a sequence that starts alike."""
     n_inputs_embedded: int = 0
     """Texts that became vectors or scores."""
     n_tokens_embedded: int = 0

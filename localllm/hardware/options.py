@@ -33,6 +33,7 @@ def check_options(options: LoadOptions, shape: ModelShape) -> None:
             hint=f"Use an n_batch of at least {options.n_slots}.",
         )
     _check_gpu_layers(options.gpu_layers)
+    check_spec(options, shape)
     for adapter in options.adapters:
         if not abs(adapter.scale) <= MAX_ADAPTER_SCALE:
             allowed = f"it must be from -{MAX_ADAPTER_SCALE:g} to {MAX_ADAPTER_SCALE:g}"
@@ -40,6 +41,22 @@ def check_options(options: LoadOptions, shape: ModelShape) -> None:
                 f"The scale of {adapter.path.name} is {adapter.scale}; {allowed}.", hint="1 is as trained."
             )
     check_kv_types(options.kv_type_k, options.kv_type_v, shape)
+
+
+def check_spec(options: LoadOptions, shape: ModelShape) -> None:
+    """Check what is said of a draft model.
+
+    Raises:
+        RequestError: drafts are to come from a draft model, and none is named; or the model makes no text.
+    """
+    if options.spec == "draft" and options.draft_model is None:
+        raise RequestError(
+            "spec is draft, and no draft model is named.", hint="Name one with --draft-model, or use auto or ngram."
+        )
+    if options.draft_model is not None and shape.is_encoder:
+        raise RequestError(
+            "A draft model proposes tokens, and this model makes no text.", hint="Leave --draft-model out."
+        )
 
 
 def check_kv_types(name_k: str, name_v: str, shape: ModelShape) -> None:

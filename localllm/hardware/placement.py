@@ -33,6 +33,18 @@ class Footprint:
     """What lies on each offload device, in their order."""
     estimate: MemoryEstimate
 
+    def __add__(self, other: Footprint) -> Footprint:
+        ours, theirs = self.estimate, other.estimate
+        return Footprint(
+            self.ram_bytes + other.ram_bytes,
+            tuple(a + b for a, b in zip(self.device_bytes, other.device_bytes, strict=True)),
+            MemoryEstimate(
+                ours.weights_bytes + theirs.weights_bytes,
+                ours.kv_bytes + theirs.kv_bytes,
+                ours.compute_bytes + theirs.compute_bytes,
+            ),
+        )
+
 
 @dataclass(frozen=True)
 class Machine:
@@ -102,6 +114,8 @@ class Placement:
     """Sequence ids."""
     n_output_rows: int
     """Rows of logits."""
+    draft: Placement | None = None
+    """Of the draft model that is loaded beside it."""
 
     @property
     def n_gpu_layers_max(self) -> int:
@@ -138,8 +152,18 @@ class Placement:
         shape = self.shape
         return max(shape.weights_bytes - sum(shape.layer_bytes) - shape.output_bytes, shape.token_embd_bytes)
 
+    def n_draft_gpu_layers(self, n_gpu_layers: int) -> int:
+        """Return how many of the draft model's layers are offloaded beside so many of the model: all, or none."""
+        if self.draft is None or n_gpu_layers < self.n_gpu_layers_max:
+            return 0
+        return self.draft.n_gpu_layers_max
+
     def footprint(self, n_gpu_layers: int, n_ctx: int) -> Footprint:
-        """Return what `n_gpu_layers` offloaded layers and `n_ctx` cells take, and where."""
+        """Return what `n_gpu_layers` offloaded layers and `n_ctx` cells take, and where, the draft model included."""
+        own = self._own_footprint(n_gpu_layers, n_ctx)
+        return own if self.draft is None else own + self.draft.footprint(self.n_draft_gpu_layers(n_gpu_layers), n_ctx)
+
+    def _own_footprint(self, n_gpu_layers: int, n_ctx: int) -> Footprint:
         shape, devices = self.shape, self.machine.devices
         kv = kv_layer_bytes(shape, self.kv_type_k, self.kv_type_v, n_ctx)
         n_outputs = max(n_ctx, self.n_seq_max) if shape.is_encoder else self.n_output_rows

@@ -22,7 +22,15 @@ from localllm.hardware.kv_types import KV_TYPES, kv_type
 from localllm.hardware.options import N_CTX_LIMIT, check_kv_types, check_options
 from localllm.hardware.placement import Footprint, Machine, Placement, offload_devices, shares_ram
 from localllm.hardware.sizes import format_bytes
-from localllm.hardware.types import Device, LoadOptions, LoadPlan, n_branch_ids, n_output_rows, n_sequence_ids
+from localllm.hardware.types import (
+    N_DRAFT_BATCH,
+    Device,
+    LoadOptions,
+    LoadPlan,
+    n_branch_ids,
+    n_output_rows,
+    n_sequence_ids,
+)
 
 N_CTX_PER_SLOT = 4096
 N_CTX_LEAST_WANTED = 8192
@@ -42,6 +50,7 @@ def plan_load(
     ram_free_bytes: int,
     *,
     n_cores: int | None = None,
+    draft_shape: ModelShape | None = None,
 ) -> LoadPlan:
     """Decide everything needed to load the model at `path`.
 
@@ -52,6 +61,8 @@ def plan_load(
         options: what the caller asked for.
         ram_free_bytes: see `available_ram_bytes`.
         n_cores: threads to use where the options name none; None asks this machine.
+        draft_shape: the sizes of a draft model that is loaded beside it, with as many cells. It goes to the GPU where
+            all of the model does.
 
     Returns:
         A plan whose estimate, margins added, is within the free memory.
@@ -63,12 +74,19 @@ def plan_load(
     machine = Machine(offload_devices(devices), ram_free_bytes)
 
     def plan(decided: LoadOptions) -> LoadPlan:
-        return _plan(shape, str(path), machine, decided, n_cores)
+        return _plan(shape, str(path), machine, decided, n_cores, draft_shape)
 
     return plan_with_best_kv(shape, options, plan) if is_auto(options) else plan(options)
 
 
-def _plan(shape: ModelShape, path: str, machine: Machine, options: LoadOptions, n_cores: int | None) -> LoadPlan:
+def _plan(
+    shape: ModelShape,
+    path: str,
+    machine: Machine,
+    options: LoadOptions,
+    n_cores: int | None,
+    draft_shape: ModelShape | None,
+) -> LoadPlan:
     """Plan with the KV types that the options name."""
     check_options(options, shape)
     placement = Placement(
@@ -80,6 +98,13 @@ def _plan(shape: ModelShape, path: str, machine: Machine, options: LoadOptions, 
         n_sequence_ids(options.n_slots) + n_branch_ids(options.n_slots),
         n_output_rows(options.n_slots),
     )
+    if draft_shape is not None:
+        check_kv_types(options.kv_type_k, options.kv_type_v, draft_shape)
+        n_ubatch = max(N_DRAFT_BATCH, options.n_slots)
+        draft = replace(
+            placement, shape=draft_shape, n_ubatch=n_ubatch, n_seq_max=options.n_slots, n_output_rows=options.n_slots
+        )
+        placement = replace(placement, draft=draft)
     search = _Search(placement, options)
     n_gpu_layers, n_cells = search.choose(path)
     n_ctx = min(n_cells, options.n_ctx or n_cells, shape.n_ctx_train) if shape.is_encoder else n_cells
@@ -101,6 +126,7 @@ def _plan(shape: ModelShape, path: str, machine: Machine, options: LoadOptions, 
         if shape.is_encoder
         else _notes(search, n_gpu_layers, n_ctx, n_batch, n_ubatch),
         spec=options.spec,
+        n_draft_gpu_layers=placement.n_draft_gpu_layers(n_gpu_layers),
     )
 
 
@@ -203,14 +229,20 @@ class _Search:
         fitting = _largest_n_ctx(min(n_ctx, N_CTX_LIMIT) - 1, self.fits_with_own_layers)
         if fitting:
             ways.append(f"--n-ctx {fitting}")
+        elif self.placement.draft is not None and self._alone().fits_with_own_layers(n_ctx):
+            ways.append("it without --draft-model")
         elif not ways:
             is_small = re.search(r"(?i)q[1-4]", Path(path).name)
             ways.append("a smaller model" if is_small else "a smaller file of this model (Q4_K_M)")
         return ways
 
     def _as_q8_0(self) -> _Search:
-        q8_0 = KV_TYPES["q8_0"]
-        return replace(self, placement=replace(self.placement, kv_type_k=q8_0, kv_type_v=q8_0))
+        q8_0, draft = KV_TYPES["q8_0"], self.placement.draft
+        draft = None if draft is None else replace(draft, kv_type_k=q8_0, kv_type_v=q8_0)
+        return replace(self, placement=replace(self.placement, kv_type_k=q8_0, kv_type_v=q8_0, draft=draft))
+
+    def _alone(self) -> _Search:
+        return replace(self, placement=replace(self.placement, draft=None))
 
 
 def _with_auto_layers(options: LoadOptions) -> LoadOptions:
@@ -222,6 +254,8 @@ def _can_be_q8_0(placement: Placement) -> bool:
         return False
     try:
         check_kv_types("q8_0", "q8_0", placement.shape)
+        if placement.draft is not None:
+            check_kv_types("q8_0", "q8_0", placement.draft.shape)
     except RequestError:
         return False
     return True

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Literal
 
 DeviceKind = Literal["cpu", "gpu", "igpu", "accel"]
-SpecMode = Literal["auto", "off", "ngram", "lookahead"]
+SpecMode = Literal["auto", "off", "ngram", "lookahead", "draft"]
 """Drafts. auto: where they are expected to pay; off: never; at any price: ngram: wherever the text repeats, lookahead:
-guessed by the model itself, in every step."""
+guessed by the model itself, in every step, draft: by the draft model."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,8 @@ def n_branch_ids(n_slots: int) -> int:
     return min(N_BRANCH_IDS, N_SEQ_LIMIT - n_sequence_ids(n_slots))
 
 
+N_DRAFT_BATCH = 256
+"""Tokens of a batch of the draft model, unless there are more slots."""
 MAX_DRAFT_TOKENS = 47
 """Draft tokens of one step, all streams together. With a single stream's own token that is 48, a multiple of the rows
 that ggml's CPU kernels take at once."""
@@ -92,6 +94,8 @@ class LoadOptions:
     """For requests that do not say."""
     kv_store_bytes: int = 0
     """Disk for the states of prompts, all models together; 0 keeps none."""
+    draft_model: Path | None = None
+    """A small model with the same vocabulary, which proposes tokens."""
 
 
 @dataclass(frozen=True)
@@ -127,3 +131,5 @@ class LoadPlan:
     """What was reduced and why, a line each, for the user."""
     spec: SpecMode = "auto"
     """For requests that do not say."""
+    n_draft_gpu_layers: int = 0
+    """Of the draft model; it has the same cells, KV types and threads."""

@@ -8,13 +8,19 @@ from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from localllm.llama.context import Context
 from localllm.llama.library import library
 from localllm.llama.vocab import Vocab
 
+_CANDIDATE = np.dtype([("id", np.int32), ("logit", np.float32), ("p", np.float32)])
+"""llama.cpp's llama_token_data."""
+
 
 class SamplerChain:
-    """Samplers in the order they were added; the last one must choose a token.
+    """Samplers in the order they were added; the last one must choose a token, unless only `distribution` is asked.
 
     `n_alive` counts the chains that have not been closed, so that a leak shows.
     """
@@ -28,6 +34,7 @@ class SamplerChain:
         params.no_perf = True
         self._handle: Any = self._lib.llama_sampler_chain_init(params)
         self._sample = self._lib.llama_sampler_sample
+        self._room: NDArray[np.void] | None = None
         with SamplerChain._count_lock:
             SamplerChain.n_alive += 1
 
@@ -121,6 +128,41 @@ class SamplerChain:
         """Choose a token from the logits of the batch's `index`-th token, and accept it."""
         token: int = self._sample(self.handle, context.handle, index)
         return token
+
+    def distribution(self, logits: NDArray[np.float32]) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
+        """Return what the samplers leave, without choosing: for chains whose last sampler does not draw.
+
+        Nothing is accepted: the caller says with `accept` which token it chose.
+
+        Args:
+            logits: [n_vocab] float32; only read.
+
+        Returns:
+            The token ids that can be drawn, [n] int32 in no order, and their probabilities, [n] float64, above 0 and
+            with sum 1.
+        """
+        candidates = self._candidates(logits)
+        array = self._lib.llama_token_data_array()
+        array.data = ctypes.cast(candidates.ctypes.data, ctypes.POINTER(self._lib.llama_token_data))
+        array.size, array.selected, array.sorted = candidates.size, -1, False
+        self._lib.llama_sampler_apply(self.handle, ctypes.byref(array))
+        # A sampler may have put the candidates elsewhere.
+        first = ctypes.addressof(array.data.contents)
+        rest = np.frombuffer((ctypes.c_char * (array.size * _CANDIDATE.itemsize)).from_address(first), _CANDIDATE)
+        # Not the field p, which samplers after the last softmax have made untrue.
+        wide = rest["logit"].astype(np.float64)
+        p = np.exp(wide - wide.max()) if np.isfinite(wide.max()) else np.ones(wide.size)
+        possible = p > 0
+        return rest["id"][possible].copy(), p[possible] / p.sum()
+
+    def _candidates(self, logits: NDArray[np.float32]) -> NDArray[np.void]:
+        """Return llama.cpp's array of all tokens; the memory is the chain's."""
+        if self._room is None or self._room.size != logits.size:
+            self._room = np.empty(logits.size, dtype=_CANDIDATE)
+        self._room["id"] = np.arange(logits.size, dtype=np.int32)
+        self._room["logit"] = logits
+        self._room["p"] = 0.0
+        return self._room
 
     def accept(self, token: int) -> None:
         """Tell the samplers of a token that they did not choose, such as the prompt's."""

@@ -40,6 +40,11 @@ class Vocab:
         return int(self._lib.llama_vocab_type(self.handle)) != 0
 
     @property
+    def kind(self) -> int:
+        """How texts become tokens, as llama.cpp numbers it (enum llama_vocab_type)."""
+        return int(self._lib.llama_vocab_type(self.handle))
+
+    @property
     def add_bos(self) -> bool:
         """Whether the model expects its beginning-of-text token first."""
         return bool(self._lib.llama_vocab_get_add_bos(self.handle))
@@ -134,6 +139,11 @@ class Vocab:
         """Return the token as the vocabulary spells it, such as "<|im_end|>"."""
         raw: bytes | None = self._lib.llama_vocab_get_text(self.handle, token)
         return (raw or b"").decode("utf-8", "replace")
+
+    def raw_texts(self, n: int) -> list[bytes | None]:
+        """Return the first `n` tokens as the vocabulary spells them, which need not be UTF-8."""
+        spelling, handle = self._lib.llama_vocab_get_text, self.handle
+        return [spelling(handle, token) for token in range(n)]
 
     def piece(self, token: int, *, special: bool = False) -> bytes:
         """Return the bytes that the token stands for; control tokens are empty unless `special`."""

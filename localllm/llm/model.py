@@ -270,6 +270,7 @@ def load(
     kv_type_v: str | None = None,
     n_slots: int = 4,
     spec: SpecMode = "auto",
+    draft_model: str | None = None,
     adapters: Sequence[Adapter] = (),
     kv_store_bytes: int = 0,
     in_process: bool = False,
@@ -286,8 +287,10 @@ def load(
         kv_type_v: that of the cached values; None is `kv_type`.
         n_slots: how many requests are answered at once.
         spec: whether tokens are drafted and checked several at once, where a request does not say: "auto" where it is
-            expected to pay, "off", "ngram" wherever the text repeats, or "lookahead", where the model itself guesses
-            ahead. What comes out is the same.
+            expected to pay, "off", or always: "ngram" wherever the text repeats, "lookahead" guessed by the model
+            itself, "draft" by the draft model. Drafts do not change what comes out; without a seed, not its
+            distribution.
+        draft_model: a small model with the same vocabulary that drafts tokens; a path or a name.
         adapters: LoRA adapters to load, in GGUF form: a path each, or a path and a scale. All are applied where a
             request does not choose among them with the option `lora`, by id, which is their place here.
         kv_store_bytes: disk for the states of prompts, which then outlive the process; all models together. 0 is none.
@@ -311,5 +314,6 @@ def load(
         adapters=tuple(adapter_spec(adapter) for adapter in adapters),
         spec=spec,
         kv_store_bytes=kv_store_bytes,
+        draft_model=None if draft_model is None else resolve(draft_model),
     )
     return LLM(open_backend(resolve(ref), options, in_process=in_process, on_progress=on_progress))

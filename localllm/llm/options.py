@@ -68,7 +68,7 @@ class GenerateOptions(TypedDict, total=False):
     """Tokens that "shift" keeps, -1 for the whole prompt; None: a conversation's up to the end of the system prompt, a
     text's BOS."""
     spec: SpecMode | None
-    """Speculation: "auto", "off", "ngram" or "lookahead"; None is as the model was loaded."""
+    """Speculation: "auto", "off", "ngram", "lookahead" or "draft"; None is as the model was loaded."""
     temperature: float
     top_k: int
     top_p: float

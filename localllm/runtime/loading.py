@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from localllm.errors import UnsupportedModel
+from localllm.errors import RequestError, UnsupportedModel
 from localllm.gguf import AdapterShape, ModelShape, check_adapter, check_loadable, read_header
 from localllm.hardware import available_ram_bytes, plan_load
 from localllm.hardware.types import AdapterSpec, LoadOptions, LoadPlan
@@ -31,8 +31,18 @@ def plan_model(path: Path, options: LoadOptions) -> tuple[ModelShape, LoadPlan]:
     shape = check_loadable(header)
     found = [check_adapter(read_header(spec.path), header, shape.n_layer) for spec in options.adapters]
     whole = shape.with_adapters(adapter.weights for adapter in found)
-    plan = plan_load(whole, path, list_devices(), options, available_ram_bytes())
+    draft_shape = None if options.draft_model is None else _draft_shape(options.draft_model)
+    plan = plan_load(whole, path, list_devices(), options, available_ram_bytes(), draft_shape=draft_shape)
     return shape, replace(plan, notes=(*plan.notes, *_adapter_notes(options.adapters, found)))
+
+
+def _draft_shape(path: Path) -> ModelShape:
+    shape = check_loadable(read_header(path))
+    if shape.is_encoder:
+        raise RequestError(
+            f"{path.name} cannot be used as a draft model: it makes no text.", hint="Choose a small chat model."
+        )
+    return shape
 
 
 def _adapter_notes(specs: Sequence[AdapterSpec], shapes: Sequence[AdapterShape]) -> Iterator[str]:
@@ -57,8 +67,8 @@ def open_kv_store(path: Path, plan: LoadPlan, max_bytes: int) -> KVStore | None:
     return KVStore(cache_dir() / "kv", " | ".join(parts), max_bytes)
 
 
-def load_model(path: Path, plan: LoadPlan, on_progress: Callable[[float], None] | None) -> Model:
-    """Load the weights.
+def load_model(path: Path, n_gpu_layers: int, on_progress: Callable[[float], None] | None) -> Model:
+    """Load the weights, `n_gpu_layers` of them on the GPU.
 
     Raises:
         ModelLoadFailed: llama.cpp refused the file.
@@ -71,7 +81,7 @@ def load_model(path: Path, plan: LoadPlan, on_progress: Callable[[float], None] 
             on_progress(share)
         return True
 
-    model = Model(path, ModelParams(n_gpu_layers=plan.n_gpu_layers), on_progress=report)
+    model = Model(path, ModelParams(n_gpu_layers=n_gpu_layers), on_progress=report)
     try:
         _check_usable(model)
     except BaseException:

@@ -30,7 +30,7 @@ from localllm.store.fingerprint import fingerprint
 
 if TYPE_CHECKING:
     from localllm.chat.grammar import GrammarCompiler
-    from localllm.llama import LoraAdapter
+    from localllm.llama import LoraAdapter, Model
 
 
 class LocalBackend:
@@ -56,10 +56,13 @@ class LocalBackend:
     ) -> None:
         started = time.perf_counter()
         shape, plan = plan_model(path, options)
-        self._model = load_model(path, plan, on_progress)
+        self._model = load_model(path, plan.n_gpu_layers, on_progress)
+        self._draft_model: Model | None = None
         self._adapters: list[LoraAdapter] = []
         try:
             self._load_adapters(options.adapters)
+            if options.draft_model is not None:
+                self._draft_model = load_model(options.draft_model, plan.n_draft_gpu_layers, None)
             self._start(shape, plan, options, after_step)
         except BaseException:
             self._free()
@@ -91,6 +94,7 @@ class LocalBackend:
                 adapter_names=[] if store is None else [fingerprint(spec.path) for spec in options.adapters],
                 after_step=after_step,
                 visitor=self._embedder,
+                draft_model=self._draft_model,
             )
         self._thread = self._engine or VisitorThread(self._embedder, after_step)
 
@@ -265,6 +269,8 @@ class LocalBackend:
     def _free(self) -> None:
         for adapter in self._adapters:
             adapter.close()
+        if self._draft_model is not None:
+            self._draft_model.close()
         self._model.close()
 
 

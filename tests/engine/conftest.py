@@ -31,6 +31,22 @@ def tiny_wide(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Model]:
 
 
 @pytest.fixture(scope="session")
+def noisy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Model]:
+    """The tiny model with noise in its weights: a draft that is often wrong."""
+    path = write_tiny_model(tmp_path_factory.mktemp("tiny") / "noisy.gguf", n_ctx=4096, noise=0.2)
+    with Model(Path(path)) as model:
+        yield model
+
+
+@pytest.fixture(scope="session")
+def other(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Model]:
+    """A tiny model with the same vocabulary that knows nothing of the others."""
+    path = write_tiny_model(tmp_path_factory.mktemp("tiny") / "other.gguf", n_ctx=4096, seed=7)
+    with Model(Path(path)) as model:
+        yield model
+
+
+@pytest.fixture(scope="session")
 def adapters(tiny: Model, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[LoraAdapter]]:
     """Two adapters of the tiny model."""
     folder = tmp_path_factory.mktemp("adapters")

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -308,3 +309,45 @@ def test_encoder_that_cannot_read_so_much_here_is_refused_with_what_it_can() -> 
 
 def test_kv_type_is_no_matter_to_an_encoder() -> None:
     assert plan(replace(BGE_M3, head_dim_k=40, head_dim_v=40), ram_gib=64, kv_type_k="q8_0").n_ctx == 8192
+
+
+def beside(shape: Shape = LLAMA_8B, *, ram_gib: float = 16, devices: tuple[Device, ...] = (CPU,), **o: Any) -> LoadPlan:
+    """Plan with SmolLM2 as the draft model."""
+    options = LoadOptions(draft_model=Path("draft.gguf"), **o)
+    return plan_load(shape, "m.Q8_0.gguf", devices, options, int(ram_gib * GIB), n_cores=4, draft_shape=SMOLLM2)
+
+
+@pytest.mark.parametrize("kv_type", ["f16", "q8_0"])
+def test_draft_model_adds_its_weights_and_as_many_cells(kv_type: str) -> None:
+    options = {"n_ctx": 4096, "kv_type_k": kv_type, "kv_type_v": kv_type}
+    both, one, other = beside(**options).estimate, plan(**options).estimate, plan(SMOLLM2, **options).estimate
+    assert both.weights_bytes == one.weights_bytes + other.weights_bytes
+    assert both.kv_bytes == one.kv_bytes + other.kv_bytes
+    assert both.compute_bytes > one.compute_bytes
+
+
+def test_model_that_fits_alone_and_not_with_a_draft_model_is_refused_with_both_ways_out() -> None:
+    n_ctx, ram_gib = 8192, plan(n_ctx=8192).estimate.total_bytes / GIB / 0.9 + 0.05
+    plan(n_ctx=n_ctx, ram_gib=ram_gib)
+    with pytest.raises(NotEnoughMemory) as caught:
+        beside(n_ctx=n_ctx, ram_gib=ram_gib)
+    assert "--n-ctx" in (caught.value.hint or "")
+    with pytest.raises(NotEnoughMemory, match="Needs") as caught:
+        beside(n_ctx=256, ram_gib=plan(n_ctx=256).estimate.total_bytes / GIB / 0.9 + 0.01)
+    assert "without --draft-model" in (caught.value.hint or "")
+
+
+def test_draft_model_is_on_the_gpu_where_all_of_the_model_is() -> None:
+    assert beside(devices=(CPU, gpu(20)), ram_gib=32).n_draft_gpu_layers == SMOLLM2.n_layer + 1
+    some = beside(devices=(CPU, gpu(3, total_gib=8)), ram_gib=32)
+    assert 0 < some.n_gpu_layers < LLAMA_8B.n_layer and some.n_draft_gpu_layers == 0
+
+
+def test_more_memory_gives_no_less_context_beside_a_draft_model() -> None:
+    contexts = [beside(ram_gib=ram / 4).n_ctx for ram in range(27, 60)]
+    assert contexts == sorted(contexts)
+
+
+def test_draft_mode_needs_a_draft_model() -> None:
+    with pytest.raises(RequestError, match="no draft model is named"):
+        plan(spec="draft")

@@ -166,3 +166,36 @@ def test_use_after_close_raises(ready: Context) -> None:
     for use in (lambda: chain.sample(ready, LAST), lambda: chain.accept(1), chain.clone, chain.add_greedy, chain.reset):
         with pytest.raises(RuntimeError, match="closed"):
             use()
+
+
+def test_distribution_is_what_the_chain_leaves_and_nothing_is_chosen(ready: Context, model: Model) -> None:
+    logits = ready.logits(LAST).copy()
+    biased = logits.astype(np.float64)
+    biased[7] += 3.0
+    biased[8] = -np.inf
+    kept = np.argsort(-biased)[:20]
+    expected = np.exp((biased[kept] - biased.max()) / 1.7)
+    with SamplerChain() as chain:
+        chain.add_logit_bias(model.vocab.n_tokens, {7: 3.0, 8: -math.inf})
+        chain.add_top_k(20)
+        chain.add_temperature(1.7)
+        tokens, p = chain.distribution(ready.logits(LAST))
+    assert dict(zip(tokens.tolist(), p.tolist(), strict=True)) == pytest.approx(
+        dict(zip(kept.tolist(), (expected / expected.sum()).tolist(), strict=True)), rel=1e-5
+    )
+    assert p.sum() == pytest.approx(1.0, abs=1e-12)
+    assert np.array_equal(ready.logits(LAST), logits)
+
+
+def test_distribution_leaves_masked_tokens_out_and_knows_what_was_accepted(ready: Context, model: Model) -> None:
+    logits = ready.logits(LAST)
+    logits[:] = -np.inf
+    logits[[40, 41]] = 1.0
+    with SamplerChain() as chain:
+        chain.add_penalties(model.vocab.n_tokens, 64, 1.0, 0.0, 2.0)
+        tokens, p = chain.distribution(logits)
+        assert dict(zip(tokens.tolist(), p.tolist(), strict=True)) == {40: 0.5, 41: 0.5}
+        chain.accept(40)
+        tokens, p = chain.distribution(logits)
+    after = dict(zip(tokens.tolist(), p.tolist(), strict=True))
+    assert after[40] / after[41] == pytest.approx(math.exp(-2.0))

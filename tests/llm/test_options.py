@@ -145,12 +145,12 @@ def test_grammar_and_schema_exclude_each_other() -> None:
     assert grammar is not None and grammar.kind == "gbnf"
 
 
-@pytest.mark.parametrize("spec", ["auto", "off", "ngram", "lookahead", None])
+@pytest.mark.parametrize("spec", ["auto", "off", "ngram", "lookahead", "draft", None])
 def test_spec_reaches_the_request(spec: Any) -> None:
     (request,) = parse_options({"spec": spec}).requests([1])
     assert request.spec == spec
 
 
 def test_unknown_spec_is_refused_with_the_allowed_ones() -> None:
-    with pytest.raises(RequestError, match="auto, off, ngram, lookahead"):
+    with pytest.raises(RequestError, match="auto, off, ngram, lookahead, draft"):
         parse_options({"spec": "always"})

@@ -65,7 +65,15 @@ class Acceptance:
         if count > _OWN_MAX:
             hits, count = hits / 2, count / 2
         self._hits[grade], self._counts[grade] = hits, count
-        self._rates[grade] = (hits + _SHARED_WEIGHT * self._shared.rate(grade)) / (count + _SHARED_WEIGHT)
+        self._rates[grade] = self._rate(grade)
+
+    def relax(self) -> None:
+        """Trust what was counted less: it is long ago."""
+        for grade, count in enumerate(self._counts):
+            if count:
+                self._hits[grade] /= 2
+                self._counts[grade] /= 2
+                self._rates[grade] = self._rate(grade)
 
     def survival(self, grades: Sequence[int]) -> list[float]:
         """Return, for each n, the probability that the first n tokens of a draft are all right."""
@@ -74,3 +82,7 @@ class Acceptance:
             product *= rates[grade]
             survival.append(product)
         return survival
+
+    def _rate(self, grade: int) -> float:
+        shared = _SHARED_WEIGHT * self._shared.rate(grade)
+        return (self._hits[grade] + shared) / (self._counts[grade] + _SHARED_WEIGHT)

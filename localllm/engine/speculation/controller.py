@@ -47,6 +47,7 @@ class Controller:
         n_streams: int,
         n_max: int,
         max_ratio: float,
+        drafting: Sequence[float] = (),
         was_right: bool = False,
         is_forced: bool = False,
     ) -> list[int]:
@@ -58,13 +59,18 @@ class Controller:
             n_streams: of the step, those without drafts included.
             n_max: draft tokens that there is room for.
             max_ratio: how many times a step without drafts the step may take.
+            drafting: for each draft, what one of its tokens costs to propose, in steps without drafts; nothing, if it
+                is left out.
             was_right: whether the last tokens were what a draft would have said.
             is_forced: whether to draft at any price.
         """
         if was_right:
             self._credit = min(self._credit + _CREDIT_OF_MISSED_GAIN * self._missed_gain, _MAX_CREDIT)
-        merged = sorted((p for survival in survivals for p in survival), reverse=True)[:n_max]
-        total = self._best_total(merged, cost, n_streams, max_ratio, is_forced)
+        prices = drafting or [0.0] * len(survivals)
+        priced = ((p, price) for survival, price in zip(survivals, prices, strict=True) for p in survival)
+        candidates = sorted(priced, reverse=True)[:n_max]
+        merged = [p for p, _ in candidates]
+        total = self._best_total(merged, [price for _, price in candidates], cost, n_streams, max_ratio, is_forced)
         if total == 0:
             self._reject(cost, merged)
             return [0] * len(survivals)
@@ -80,11 +86,46 @@ class Controller:
         """What may be lost now, in steps without drafts."""
         return self._credit
 
-    def credit_step(self) -> None:
-        """A step without drafts was run."""
-        self._credit = min(self._credit + _CREDIT_A_STEP, _MAX_CREDIT)
+    def speed(
+        self,
+        survival: Sequence[float],
+        cost: WidthCost,
+        *,
+        n_streams: int,
+        max_ratio: float = float("inf"),
+        drafting: float = 0.0,
+    ) -> float:
+        """Return the best speed expected of one stream's draft, over that without; arguments are as for `choose`.
 
-    def observe(self, cost: WidthCost, *, n_streams: int, n_drafted: int, n_accepted: int, ratio: float) -> None:
+        0 where there is nothing to propose, or nothing that the step has time for.
+        """
+        best, expected = 0.0, float(n_streams)
+        for n, p in enumerate(survival, 1):
+            expected += p
+            ratio = cost.ratio(n_streams + n) + n * drafting if n in DRAFT_LENGTHS else max_ratio
+            if ratio < max_ratio:
+                best = max(best, expected / n_streams / ratio)
+        return best
+
+    def least_survival(self, cost: WidthCost, *, n_streams: int, n_drafted: int, drafting: float) -> float:
+        """Return how likely a token must be right to be worth its share of a step with `n_drafted` draft tokens."""
+        share = (cost.ratio(n_streams + n_drafted) - 1.0) / n_drafted
+        return n_streams * (share + drafting)
+
+    def credit_step(self, drafting: float = 0.0) -> None:
+        """A step without drafts was run; to find that nothing was worth it took `drafting` such steps."""
+        self._credit = min(self._credit + _CREDIT_A_STEP - drafting, _MAX_CREDIT)
+
+    def observe(
+        self,
+        cost: WidthCost,
+        *,
+        n_streams: int,
+        n_drafted: int,
+        n_accepted: int,
+        ratio: float,
+        drafting: float = 0.0,
+    ) -> None:
         """Learn from a step with drafts.
 
         Args:
@@ -92,14 +133,21 @@ class Controller:
             n_streams: of the step.
             n_drafted: tokens, of all streams.
             n_accepted: of them.
-            ratio: the time that the step took, over that of a step without drafts.
+            ratio: the time that the batch took, over that of a step without drafts.
+            drafting: ... and the time that it took to propose them.
         """
         cost.observe(n_streams + n_drafted, ratio)
-        gain = (n_streams + n_accepted) / n_streams - ratio
+        gain = (n_streams + n_accepted) / n_streams - ratio - drafting
         self._credit = min(self._credit + gain, _MAX_CREDIT)
 
     def _best_total(
-        self, merged: Sequence[float], cost: WidthCost, n_streams: int, max_ratio: float, is_forced: bool
+        self,
+        merged: Sequence[float],
+        prices: Sequence[float],
+        cost: WidthCost,
+        n_streams: int,
+        max_ratio: float,
+        is_forced: bool,
     ) -> int:
         """Return the number of draft tokens with the highest expected speed; `merged` has the likeliest first."""
         best_total, best_speed = 0, 0.0 if is_forced else MIN_GAIN
@@ -110,7 +158,7 @@ class Controller:
                 break
             expected += sum(merged[taken:length])
             taken = length
-            ratio = cost.ratio(n_streams + length)
+            ratio = cost.ratio(n_streams + length) + sum(prices[:length])
             speed = expected / n_streams / ratio
             if speed <= best_speed:
                 continue

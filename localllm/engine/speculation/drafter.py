@@ -37,4 +37,8 @@ class Drafter(Protocol):
         """
 
     def propose(self, n: int) -> list[int]:
-        """Return the next `n` tokens; `n` is at most the number of grades."""
+        """Return the next `n` tokens, or fewer; `n` is at most the number of grades.
+
+        A draft model computes for all sequences at once (`ModelDrafts.propose`) before this is asked, and may end a
+        draft early.
+        """

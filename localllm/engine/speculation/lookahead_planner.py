@@ -12,7 +12,7 @@ from collections.abc import Sequence as SequenceOf
 from typing import TYPE_CHECKING
 
 from localllm.engine.speculation.controller import MIN_GAIN, Controller
-from localllm.engine.speculation.lookahead import Lookahead, LookaheadSize, LookaheadStep
+from localllm.engine.speculation.lookahead import LookaheadSize, LookaheadStep
 from localllm.engine.speculation.lookahead_gain import SIZE_PRIORS, LookaheadGain, SharedGains
 from localllm.engine.speculation.width_cost import WidthCost
 from localllm.hardware.types import MAX_DRAFT_TOKENS
@@ -92,7 +92,7 @@ class LookaheadPlanner:
         """
         n_drafted = plan.n_drafted
         left = _Left(n_free - n_drafted, MAX_DRAFT_TOKENS - n_drafted, self._n_ids)
-        forced = [s for s in candidates if s.speculation is not None and s.speculation.drafter.kind == Lookahead.kind]
+        forced = [s for s in candidates if s.speculation is not None and s.speculation.mode == "lookahead"]
         chosen = [(s, self._first_fit(s, left, n_ctx)) for s in forced]
         if not forced and not plan.drafts:
             chosen = self._paying(len(plan.streams), candidates, curve, left, n_ctx, max_ratio)
@@ -156,7 +156,7 @@ class LookaheadPlanner:
         """Return one stream with its size; more at once would not be what the curve was asked for."""
         for sequence in candidates:
             state = sequence.speculation
-            if state is None or not state.is_auto:
+            if state is None or state.mode != "auto":
                 continue
             sizes = [size for size in SIZE_PRIORS if left.fits(size) and _reaches(sequence, size, n_ctx)]
             size = self.choose_size(state.gain, curve, n_streams=n_streams, max_ratio=max_ratio, sizes=sizes)
@@ -184,11 +184,7 @@ def _step(sequence: Sequence, size: LookaheadSize, n_ctx: int) -> LookaheadStep:
     """Return the stream's next step, without the branches that its grammar forbids at once."""
     state = sequence.speculation
     assert state is not None
-    if state.lookahead is None:
-        state.lookahead = Lookahead()
-    if state.lookahead is not state.drafter:
-        state.lookahead.follow(sequence.tokens, state.acceptance)
-    step = state.lookahead.step(size, sequence.n_draftable(n_ctx))
+    step = state.look_ahead(sequence.tokens).step(size, sequence.n_draftable(n_ctx))
     constraint = sequence.constraint
     if constraint is None:
         return step

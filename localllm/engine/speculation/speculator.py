@@ -1,7 +1,7 @@
 """Drafts for the steps of an engine: who may have one, what they bring, and what became of them.
 
 It stands between the scheduler's plan and the runner. It adds draft tokens to a plan, where nobody else wants the room,
-and hears what was accepted; it moves no cells and calls no model.
+and hears what was accepted; it moves no cells of the engine.
 """
 
 from __future__ import annotations
@@ -10,104 +10,81 @@ import dataclasses
 from collections.abc import Sequence as SequenceOf
 from typing import TYPE_CHECKING
 
-from localllm.engine.events import Speculation
+from localllm.engine.sampling import build_draft_chain
 from localllm.engine.speculation.acceptance import Acceptance, SharedRates
 from localllm.engine.speculation.controller import Controller
-from localllm.engine.speculation.drafter import Drafter
+from localllm.engine.speculation.draft_model import DraftModel, Reader
+from localllm.engine.speculation.draft_sampler import DraftSampler
 from localllm.engine.speculation.lookahead import Lookahead, LookaheadSize
-from localllm.engine.speculation.lookahead_gain import LookaheadGain
 from localllm.engine.speculation.lookahead_planner import FORCED_SIZES, LookaheadPlanner
+from localllm.engine.speculation.model_drafter import ModelDrafter
+from localllm.engine.speculation.model_drafts import ModelDrafts
+from localllm.engine.speculation.modes import SpecModes
 from localllm.engine.speculation.ngram import GRADE_PRIORS, NgramDrafter
-from localllm.hardware.types import MAX_DRAFT_TOKENS, SpecMode
+from localllm.engine.speculation.step_drafts import StepDrafts
+from localllm.engine.speculation.stream_drafts import Source, StreamDrafts
+from localllm.llama import Vocab
 
 if TYPE_CHECKING:
     from localllm.engine.cost import StepCost
     from localllm.engine.scheduler import StepPlan
     from localllm.engine.sequence import Sequence
 
-MAX_SHARED_RATIO = 1.1
-"""Of several streams, one's draft may make the step that much longer for the others: little where they share a CPU's
-time, much where a wide batch costs what a narrow one does."""
-
-
-class StreamDrafts:
-    """What one sequence's speculation has learned and done."""
-
-    __slots__ = (
-        "acceptance",
-        "drafter",
-        "gain",
-        "is_auto",
-        "is_forced",
-        "lookahead",
-        "n_accepted",
-        "n_drafted",
-        "plain_s",
-        "spent_s",
-    )
-
-    def __init__(self, drafter: Drafter, acceptance: Acceptance, *, is_forced: bool) -> None:
-        self.drafter = drafter
-        self.acceptance = acceptance
-        self.is_forced = is_forced
-        self.is_auto = False
-        """Whether lookahead may be tried where the drafter has nothing."""
-        self.lookahead = drafter if isinstance(drafter, Lookahead) else None
-        """Once it was."""
-        self.gain = LookaheadGain()
-        self.n_drafted = 0
-        self.n_accepted = 0
-        self.plain_s = 0.0
-        """Seconds that the steps so far would have taken without drafts."""
-        self.spent_s = 0.0
-
-    @property
-    def report(self) -> Speculation:
-        return Speculation(
-            kind=self.drafter.kind if self.lookahead in (None, self.drafter) else f"{self.drafter.kind}+lookahead",
-            drafted=self.n_drafted,
-            accepted=self.n_accepted,
-            speedup_est=self.plain_s / self.spent_s if self.spent_s > 0 else 1.0,
-        )
-
 
 class Speculator:
     """Makes the drafts of an engine's steps.
 
     Args:
-        default: of requests that do not say.
-        is_possible: whether rejected tokens can be taken out of the cache.
+        modes: what requests get.
+        vocab: the target's.
+        draft_model: of the engine, if there is one; the caller closes it.
         n_branch_ids: sequence ids that a step has for the branches of lookahead.
         lookahead_sizes: of windows that are asked for at any price, the first that there is room for.
     """
 
     def __init__(
         self,
-        default: SpecMode,
+        modes: SpecModes,
+        vocab: Vocab,
+        draft_model: DraftModel | None = None,
         *,
-        is_possible: bool,
         n_branch_ids: int = 0,
         lookahead_sizes: SequenceOf[LookaheadSize] = FORCED_SIZES,
     ) -> None:
-        self._default = default
-        self._is_possible = is_possible
+        self._modes = modes
+        self._vocab = vocab
         self._controller = Controller()
         self._ngram_rates = SharedRates(GRADE_PRIORS)
+        self._model = None if draft_model is None else ModelDrafts(draft_model)
         self._lookahead = LookaheadPlanner(self._controller, n_branch_ids, lookahead_sizes)
         self._is_held = False
 
+    @property
+    def drafting_s(self) -> float:
+        """Seconds that the draft model took of this step."""
+        return 0.0 if self._model is None else self._model.read_s + self._model.drafting_s
+
     def enter(self, sequence: Sequence) -> None:
-        """Give a new sequence its drafter, if it is to have one."""
-        mode = sequence.request.spec or self._default
-        if mode != "off" and self._is_possible:
-            acceptance = Acceptance(self._ngram_rates)
-            drafter = Lookahead() if mode == "lookahead" else NgramDrafter()
-            sequence.speculation = StreamDrafts(drafter, acceptance, is_forced=mode == "ngram")
-            sequence.speculation.is_auto = mode == "auto"
+        """Give a new sequence its drafters, if it is to have any."""
+        mode, sources = self._modes.of(sequence.request), []
+        if mode in ("auto", "ngram"):
+            sources.append(Source(NgramDrafter(), Acceptance(self._ngram_rates)))
+        if mode in ("auto", "draft") and self._model is not None:
+            drafter = self._model_drafter(self._model.model, sequence, always=mode == "draft")
+            sources.append(Source(drafter, Acceptance(self._model.rates)))
+        if mode == "lookahead":
+            sources.append(Source(Lookahead(), Acceptance(self._ngram_rates)))
+        if sources:
+            sequence.speculation = StreamDrafts(sources, mode)
 
     def hold(self) -> None:
         """Make no drafts for the next step: there was no room for the last one's."""
         self._is_held = True
+
+    def clear(self) -> None:
+        """Forget what the draft model has read."""
+        if self._model is not None:
+            self._model.model.clear()
 
     def draft(self, plan: StepPlan, cost: StepCost, *, n_free: int, n_ctx: int) -> StepPlan:
         """Return the plan with drafts for its streams.
@@ -118,20 +95,22 @@ class Speculator:
             n_free: tokens that the step may have more, in batch and cells.
             n_ctx: tokens that a sequence may have.
         """
-        candidates = [] if plan.chunks else [s for s in plan.streams if _can_draft(s)]
+        if self._model is not None:
+            self._model.begin_step()
         is_held, self._is_held = self._is_held, False
-        if not candidates or n_free <= 0 or is_held:
+        if plan.chunks or is_held:
+            return plan
+        streams = StepDrafts(self._controller, plan, cost, self._model, n_ctx)
+        candidates = [s for s in plan.streams if s.speculation is not None and streams.pick_source(s)]
+        streams.read(plan.streams)
+        if not candidates or n_free <= 0:
             return plan
         forced = [s for s in candidates if s.speculation is not None and s.speculation.is_forced]
         chosen = forced or candidates
-        counts = self._choose(plan, chosen, cost, n_free, n_ctx, is_forced=bool(forced))
-        drafts = {s.request_id: _propose(s, n) for s, n in zip(chosen, counts, strict=True) if n}
-        plan = dataclasses.replace(plan, drafts={key: draft for key, draft in drafts.items() if draft})
-        curve = self._controller.cost(len(plan.adapters), len(plan.streams))
-        is_known = cost.decode_s(len(plan.streams)) > 0
-        max_ratio = MAX_SHARED_RATIO if len(plan.streams) > 1 else float("inf")
+        counts = streams.choose(chosen, n_free, is_forced=bool(forced))
+        plan = streams.with_drafts(dict(zip([s.request_id for s in chosen], counts, strict=True)))
         windows = self._lookahead.plan(
-            plan, candidates, curve, n_free=n_free, n_ctx=n_ctx, max_ratio=max_ratio if is_known else 0.0
+            plan, candidates, streams.curve, n_free=n_free, n_ctx=n_ctx, max_ratio=streams.max_ratio
         )
         return dataclasses.replace(plan, windows=windows) if windows else plan
 
@@ -142,64 +121,37 @@ class Speculator:
             plan: what was run.
             accepted: how many tokens of each draft were accepted, by request.
             cost: of steps without drafts, as it was for `draft`.
-            seconds: that the step took.
+            seconds: that the step took, `drafting_s` included.
         """
         n_streams, n_drafted, n_accepted = len(plan.streams), plan.n_tokens - len(plan.streams), sum(accepted.values())
-        plain_s = cost.decode_s(n_streams) or seconds
+        verifying_s = seconds - self.drafting_s
+        plain_s = cost.decode_s(n_streams) or verifying_s
         for sequence in plan.streams:
             if (state := sequence.speculation) is not None:
                 n = 1 + accepted.get(sequence.request_id, 0)
-                state.plain_s += n * plain_s if n_drafted else seconds
+                state.plain_s += n * plain_s if n_drafted else verifying_s
                 state.spent_s += seconds
                 if (window := plan.windows.get(sequence.request_id)) is not None:
                     self._lookahead.observe(state.gain, window.size, n)
+        drafting = 0.0 if self._model is None else self._model.drafting_s / plain_s
         if n_drafted == 0:
-            self._controller.credit_step()
+            self._controller.credit_step(drafting)
             return
         curve = self._controller.cost(len(plan.adapters), n_streams)
         self._controller.observe(
-            curve, n_streams=n_streams, n_drafted=n_drafted, n_accepted=n_accepted, ratio=seconds / plain_s
-        )
-
-    def _choose(
-        self, plan: StepPlan, chosen: list[Sequence], cost: StepCost, n_free: int, n_ctx: int, *, is_forced: bool
-    ) -> list[int]:
-        n_streams = len(plan.streams)
-        plain_s = cost.decode_s(n_streams)
-        curve = self._controller.cost(len(plan.adapters), n_streams)
-        if plain_s > 0 and cost.prefill_s(1) > 0:
-            curve.set_prior(cost.prefill_s(1) / plain_s)
-        elif not is_forced and plain_s == 0:
-            return [0] * len(chosen)
-        max_ratio = MAX_SHARED_RATIO if n_streams > 1 else float("inf")
-        return self._controller.choose(
-            [_survival(s, n_ctx) for s in chosen],
             curve,
             n_streams=n_streams,
-            n_max=min(n_free, MAX_DRAFT_TOKENS),
-            max_ratio=max_ratio,
-            was_right=all(s.speculation.acceptance.was_right for s in chosen if s.speculation is not None),
-            is_forced=is_forced,
+            n_drafted=n_drafted,
+            n_accepted=n_accepted,
+            ratio=verifying_s / plain_s,
+            drafting=drafting,
         )
 
-
-def _can_draft(sequence: Sequence) -> bool:
-    """Whether the sequence has a drafter that knows all of its tokens."""
-    state = sequence.speculation
-    return state is not None and state.drafter.follow(sequence.tokens, state.acceptance)
-
-
-def _survival(sequence: Sequence, n_ctx: int) -> list[float]:
-    """Return the chances of the tokens that can be proposed and that the request can still use."""
-    state = sequence.speculation
-    assert state is not None
-    return state.acceptance.survival(state.drafter.grades()[: sequence.n_draftable(n_ctx)])
-
-
-def _propose(sequence: Sequence, n: int) -> list[int]:
-    """Return the draft, or nothing where the grammar forbids its first token."""
-    state = sequence.speculation
-    assert state is not None
-    draft = state.drafter.propose(n)
-    constraint = sequence.constraint
-    return [] if constraint is not None and not constraint.allows(draft[0]) else draft
+    def _model_drafter(self, model: DraftModel, sequence: Sequence, *, always: bool) -> ModelDrafter:
+        request = sequence.request
+        chain = None if sequence.rng is None else build_draft_chain(request.sampling)
+        bias = dict(request.sampling.logit_bias)
+        if request.ignore_eos:
+            bias |= dict.fromkeys(self._vocab.eog_tokens, -float("inf"))
+        sampler = DraftSampler(min(model.n_vocab, self._vocab.n_tokens), bias, chain, sequence.rng)
+        return ModelDrafter(model, Reader(sequence.request_id, sequence.tokens, sampler), always=always)

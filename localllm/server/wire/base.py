@@ -47,8 +47,8 @@ class SamplingFields(WireModel):
     n_sink: int | None = Field(None, description="Tokens at the beginning that the policy sinks keeps.")
     lora: list[LoraScale] | None = Field(None, description="Adapters and their scales; those not named are off.")
 
-    spec: Literal["auto", "off", "ngram", "lookahead"] | None = Field(
-        None, description="Whether tokens are drafted and checked several at once; the answer is the same."
+    spec: Literal["auto", "off", "ngram", "lookahead", "draft"] | None = Field(
+        None, description="Whether tokens are drafted and checked several at once; draft needs a draft model."
     )
 
     def sampling_options(self) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import pytest
 
 from localllm.engine.speculation.acceptance import Acceptance, SharedRates
 from localllm.engine.speculation.controller import Controller
+from localllm.engine.speculation.model_drafter import PLACE_PRIORS
 from localllm.engine.speculation.ngram import GRADE_PRIORS, NgramDrafter
 from localllm.engine.speculation.width_cost import WidthCost
 
@@ -226,3 +227,77 @@ def test_one_pause_of_the_machine_does_not_end_drafting_for_ever() -> None:
     for _ in range(60):
         cost.forget()
     assert cost.ratio(16) == pytest.approx(1 + 0.3 * 15, rel=0.05)
+
+
+def flat_and_cpu() -> list[tuple[Curve, float]]:
+    return [(flat, 0.01), (cpu, 0.7)]
+
+
+def drafted_by_model(curve: Curve, slope: float, *, accepted: float, drafting: float, seed: int = 0) -> float:
+    """Return the speedup by a draft model whose every token is right with probability `accepted`."""
+    controller, rng, rates = Controller(), random.Random(seed), SharedRates(PLACE_PRIORS)
+    cost, acceptance = controller.cost(0, 1), Acceptance(rates)
+    cost.set_prior(slope)
+    n_made, spent = 0, 0.0
+    while n_made < 4000:
+        survival = acceptance.survival(range(16))
+        (n,) = controller.choose([survival], cost, n_streams=1, n_max=47, max_ratio=99.0, drafting=[drafting])
+        n_right = next((i for i in range(n) if rng.random() >= accepted), n)
+        for place in range(min(n_right + 1, n)):
+            acceptance.count(place, place < n_right)
+        ratio = curve(1 + n) * rng.gauss(1.0, 0.05) if n else 1.0
+        if n:
+            controller.observe(cost, n_streams=1, n_drafted=n, n_accepted=n_right, ratio=ratio, drafting=n * drafting)
+        else:
+            controller.credit_step()
+        n_made, spent = n_made + 1 + n_right, spent + ratio + n * drafting
+    return n_made / spent
+
+
+def test_draft_model_is_used_where_it_pays() -> None:
+    assert drafted_by_model(flat, 0.01, accepted=0.8, drafting=0.1) > 1.8
+    assert drafted_by_model(flat, 0.01, accepted=0.8, drafting=0.02) > 2.5
+    assert drafted_by_model(lambda width: 1 + 0.3 * (width - 1), 0.3, accepted=0.9, drafting=0.1) > 1.3
+
+
+@pytest.mark.parametrize(("curve", "slope"), flat_and_cpu())
+@pytest.mark.parametrize(("accepted", "drafting"), [(0.05, 0.1), (0.3, 0.4), (0.6, 0.9), (0.9, 2.0)])
+def test_draft_model_that_does_not_pay_costs_little(
+    curve: Curve, slope: float, accepted: float, drafting: float
+) -> None:
+    assert drafted_by_model(curve, slope, accepted=accepted, drafting=drafting) > 0.97
+
+
+def test_time_for_drafts_that_came_to_nothing_is_paid_for() -> None:
+    controller = Controller()
+    cost = controller.cost(0, 1)
+    cost.set_prior(0.01)
+    n_tried = 0
+    for _ in range(1000):
+        if controller.choose([[0.9] * 10], cost, n_streams=1, n_max=47, max_ratio=99.0, drafting=[0.1])[0]:
+            n_tried += 1
+            controller.credit_step(1.0)
+        else:
+            controller.credit_step()
+    assert 0 < n_tried < 25
+
+
+def test_expected_speed_says_whether_lookup_or_draft_model_is_faster() -> None:
+    controller = Controller()
+    cost = controller.cost(0, 1)
+    cost.set_prior(0.05)
+    long_match = controller.speed([0.97**i for i in range(1, 30)], cost, n_streams=1)
+    short_match = controller.speed([0.3**i for i in range(1, 30)], cost, n_streams=1)
+    model = controller.speed([0.75**i for i in range(1, 17)], cost, n_streams=1, drafting=0.1)
+    assert long_match > model > short_match > 1.0
+    assert controller.speed([], cost, n_streams=1) == 0.0
+    assert controller.speed([0.9] * 16, cost, n_streams=1, max_ratio=1.1, drafting=0.1) == 0.0
+
+
+def test_token_must_be_the_likelier_the_dearer_its_place_is() -> None:
+    controller = Controller()
+    cheap, dear = controller.cost(0, 1), controller.cost(1, 1)
+    cheap.set_prior(0.02)
+    dear.set_prior(0.7)
+    assert controller.least_survival(cheap, n_streams=1, n_drafted=4, drafting=0.05) == pytest.approx(0.07)
+    assert controller.least_survival(dear, n_streams=1, n_drafted=4, drafting=0.05) == pytest.approx(0.75)
