@@ -54,14 +54,14 @@ class Branches:
     def fork(self, seq_id: int, n_cells: int, n_ids: int, n_own: int) -> list[int]:
         """Let `n_ids` branches share a stream's `n_cells` cells, and count `n_own` that the next decode takes for them.
 
-        Branches of streams that have none in this step are taken from them, if need be. All streams of a step together
+        Branches that others do not use in this step are taken from them, if need be. All streams of a step together
         must not ask for more than `n_ids`.
         """
         group = self._groups.pop(seq_id, None) or _Group()
         self._groups[seq_id] = group  # At the end: the least recently used comes first.
         while len(group.n_shared) < n_ids:
             if not self._free_ids:
-                self._take_from_idle(seq_id)
+                self._take_from_others(seq_id)
             group.n_shared[self._free_ids.pop()] = 0
         group.used = list(group.n_shared)[:n_ids]
         for branch in group.used:
@@ -97,6 +97,14 @@ class Branches:
             self._free_ids.append(branch)
         return group.n_own
 
-    def _take_from_idle(self, seq_id: int) -> None:
-        idle = next(s for s, group in self._groups.items() if s != seq_id and not group.used)
-        self.release(idle)
+    def _take_from_others(self, seq_id: int) -> None:
+        """Free an id: all of a stream's that has none in this step, or one that its stream does not use in this step."""
+        others = [(s, group) for s, group in self._groups.items() if s != seq_id]
+        idle = next((s for s, group in others if not group.used), None)
+        if idle is not None:
+            self.release(idle)
+            return
+        group, spare = next((group, b) for _, group in others for b in group.n_shared if b not in group.used)
+        del group.n_shared[spare]
+        self._memory.remove(spare, -1, -1)
+        self._free_ids.append(spare)

@@ -165,3 +165,21 @@ class PoolMachine(RuleBasedStateMachine):
 
 TestPool = PoolMachine.TestCase
 TestPool.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+
+
+def test_streams_of_one_step_take_ids_that_others_hold_and_do_not_use() -> None:
+    memory = FakeMemory()
+    pool = CellPool(memory, memory, n_cells=200, n_seq_max=6, n_branch_ids=5)
+    first, second = pool.allocate(), pool.allocate()
+    for seq_id in (first, second):
+        memory.fill(seq_id, 0, 3)
+        pool.grow(seq_id, 3)
+    assert len(pool.fork(first, 5, 0)) == 5
+    pool.prune(first)
+    ids = [pool.fork(first, 2, 0), pool.fork(second, 3, 0)]
+    assert len({*ids[0], *ids[1]}) == 5
+    for seq_id, branches in zip((first, second), ids, strict=True):
+        others = {first, second} - {seq_id}
+        for branch in branches:
+            holders = [h for _, h in memory.cells if branch in h]
+            assert len(holders) == 3 and all(seq_id in h and not others & h for h in holders)
