@@ -196,6 +196,11 @@ class Settings:
         "Draft tokens and check several at once: auto: where it pays; off; or always: ngram: wherever the text repeats,"
         " lookahead: guessed by the model itself, draft: by the draft model.",
     )
+    spec_lookup: Literal["own", "shared"] = _setting(
+        "own",
+        _choice("own", "shared"),
+        "Where n-gram lookup looks: the request's own text, or shared: also what earlier requests said, whoever asked.",
+    )
     draft_model: str | None = _setting(
         None,
         _text_or_none,

@@ -29,6 +29,7 @@ def open_model(settings: Settings, status: StatusLine, adapters: Sequence[Adapte
             kv_store_bytes=settings.kv_store,
             n_slots=1,
             spec=settings.spec,
+            shares_texts=settings.spec_lookup == "shared",
             draft_model=settings.draft_model,
             adapters=adapters,
             in_process=in_process,

@@ -22,6 +22,7 @@ _METAVARS = {
     "kv_type_v": "TYPE",
     "kv_store": "SIZE",
     "spec": "auto|off|ngram|lookahead|draft",
+    "spec_lookup": "own|shared",
     "draft_model": "REF",
     "seed": "N",
     "temperature": "X",
@@ -41,7 +42,7 @@ Verb = TypeVar("Verb", bound=Callable[..., None])
 
 
 _MACHINE = ("threads", "gpu_layers")
-_LOADING = ("n_ctx", "threads", "gpu_layers", "kv_type", "kv_type_k", "kv_type_v", "kv_store", "spec")
+_LOADING = ("n_ctx", "threads", "gpu_layers", "kv_type", "kv_type_k", "kv_type_v", "kv_store", "spec", "spec_lookup")
 _DRAFT = ("draft_model",)
 _POLICY = ("context_policy", "n_sink")
 

@@ -98,7 +98,7 @@ class Branches:
         return group.n_own
 
     def _take_from_others(self, seq_id: int) -> None:
-        """Free an id: all of a stream's that has none in this step, or one that its stream does not use in this step."""
+        """Free ids: all of a stream that has no branches in this step, or one that a stream does not use in it."""
         others = [(s, group) for s, group in self._groups.items() if s != seq_id]
         idle = next((s for s, group in others if not group.used), None)
         if idle is not None:

@@ -37,6 +37,7 @@ from localllm.engine.speculation.draft_model import DraftModel
 from localllm.engine.speculation.lookahead import LookaheadSize
 from localllm.engine.speculation.lookahead_planner import FORCED_SIZES
 from localllm.engine.speculation.modes import SpecModes
+from localllm.engine.speculation.shared_texts import SharedTexts
 from localllm.engine.speculation.speculator import Speculator
 from localllm.engine.speculation.vocabularies import check_draft_model
 from localllm.engine.stats import EngineStats
@@ -156,7 +157,12 @@ class Engine:
         self._intake = Intake(self._vocab, self.n_ctx, loaded, policies, modes)
         self._draft_model = None if draft_model is None else self._open_draft_model(draft_model, model, plan)
         self._speculator = Speculator(
-            modes, self._vocab, self._draft_model, n_branch_ids=n_branches, lookahead_sizes=lookahead_sizes
+            modes,
+            self._vocab,
+            self._draft_model,
+            n_branch_ids=n_branches,
+            texts=SharedTexts() if plan.shares_texts else None,
+            lookahead_sizes=lookahead_sizes,
         )
         self._commands: queue.SimpleQueue[Command] = queue.SimpleQueue()
         self._runner = Runner(

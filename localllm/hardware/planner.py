@@ -17,7 +17,7 @@ from pathlib import Path
 from localllm.errors import NotEnoughMemory, RequestError
 from localllm.hardware.cpu import n_compute_threads
 from localllm.hardware.estimate import N_CTX_STEP, ModelShape, padded_n_ctx
-from localllm.hardware.kv_choice import is_auto, plan_with_best_kv
+from localllm.hardware.kv_choice import is_auto, key_notes, plan_with_best_kv
 from localllm.hardware.kv_types import KV_TYPES, kv_type
 from localllm.hardware.options import N_CTX_LIMIT, check_kv_types, check_options
 from localllm.hardware.placement import Footprint, Machine, Placement, offload_devices, shares_ram
@@ -124,8 +124,9 @@ def _plan(
         devices=machine.devices if n_gpu_layers else (),
         notes=_encoder_notes(search, n_ctx)
         if shape.is_encoder
-        else _notes(search, n_gpu_layers, n_ctx, n_batch, n_ubatch),
+        else (*_notes(search, n_gpu_layers, n_ctx, n_batch, n_ubatch), *key_notes(shape, options.kv_type_k)),
         spec=options.spec,
+        shares_texts=options.shares_texts,
         n_draft_gpu_layers=placement.n_draft_gpu_layers(n_gpu_layers),
     )
 

@@ -94,6 +94,8 @@ class LoadOptions:
     """For requests that do not say."""
     kv_store_bytes: int = 0
     """Disk for the states of prompts, all models together; 0 keeps none."""
+    shares_texts: bool = False
+    """Whether n-gram lookup also looks at what earlier requests said."""
     draft_model: Path | None = None
     """A small model with the same vocabulary, which proposes tokens."""
 
@@ -131,5 +133,7 @@ class LoadPlan:
     """What was reduced and why, a line each, for the user."""
     spec: SpecMode = "auto"
     """For requests that do not say."""
+    shares_texts: bool = False
+    """Whether n-gram lookup also looks at what earlier requests said."""
     n_draft_gpu_layers: int = 0
     """Of the draft model; it has the same cells, KV types and threads."""

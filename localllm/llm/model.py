@@ -270,6 +270,7 @@ def load(
     kv_type_v: str | None = None,
     n_slots: int = 4,
     spec: SpecMode = "auto",
+    shares_texts: bool = False,
     draft_model: str | None = None,
     adapters: Sequence[Adapter] = (),
     kv_store_bytes: int = 0,
@@ -290,6 +291,7 @@ def load(
             expected to pay, "off", or always: "ngram" wherever the text repeats, "lookahead" guessed by the model
             itself, "draft" by the draft model. Drafts do not change what comes out; without a seed, not its
             distribution.
+        shares_texts: whether n-gram lookup also looks at what earlier requests said.
         draft_model: a small model with the same vocabulary that drafts tokens; a path or a name.
         adapters: LoRA adapters to load, in GGUF form: a path each, or a path and a scale. All are applied where a
             request does not choose among them with the option `lora`, by id, which is their place here.
@@ -313,6 +315,7 @@ def load(
         kv_type_v=kv_type if kv_type_v is None else kv_type_v,
         adapters=tuple(adapter_spec(adapter) for adapter in adapters),
         spec=spec,
+        shares_texts=shares_texts,
         kv_store_bytes=kv_store_bytes,
         draft_model=None if draft_model is None else resolve(draft_model),
     )

@@ -67,6 +67,7 @@ def make_engine(tiny: Model) -> Iterator[EngineFactory]:
         n_slots: int = 8,
         kv_type: str = "f16",
         spec: SpecMode = "off",
+        shares_texts: bool = False,
         **options: object,
     ) -> Engine:
         plan = LoadPlan(
@@ -81,6 +82,7 @@ def make_engine(tiny: Model) -> Iterator[EngineFactory]:
             n_threads=1,
             estimate=MemoryEstimate(0, 0, 0),
             spec=spec,
+            shares_texts=shares_texts,
         )
         engine = Engine(model, plan, **options)  # type: ignore[arg-type]
         engines.append(engine)

@@ -351,3 +351,19 @@ def test_random_requests_with_cancels_leak_nothing(make_engine: EngineFactory) -
     assert stats.n_samplers == samplers_before
     assert stats.n_cells_used_max <= stats.n_cells == 512
     assert engine._context.memory.last_position(0) == -1
+
+
+def test_shared_texts_serve_later_requests(make_engine: EngineFactory) -> None:
+    """The second request's prompt begins what the first one said."""
+    n_accepted = {}
+    for shares_texts in (True, False):
+        engine = make_engine(kv_type=STEADY_KV, shares_texts=shares_texts)
+        fields: dict[str, object] = {"ignore_eos": True, "cache_prompt": False}
+        first = generate(engine, prompt_of(90, 40), max_tokens=60, spec="ngram", **fields)
+        prompt = [*prompt_of(90, 40), *first.tokens[:10]]
+        off = generate(engine, prompt, max_tokens=12, spec="off", **fields)
+        on = generate(engine, prompt, max_tokens=12, spec="ngram", **fields)
+        check_same(off, on)
+        assert on.tokens == first.tokens[10:22]
+        n_accepted[shares_texts] = accepted(on)
+    assert n_accepted[True] > n_accepted[False]

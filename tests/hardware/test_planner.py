@@ -10,7 +10,7 @@ import pytest
 from localllm.errors import NotEnoughMemory, RequestError
 from localllm.hardware import Device, LoadOptions, LoadPlan, plan_load
 from localllm.hardware.planner import wanted_n_ctx
-from tests.hardware.shapes import BGE_M3, GIB, LLAMA_8B, SMOLLM2, Shape
+from tests.hardware.shapes import BGE_M3, GIB, LLAMA_8B, QWEN25_1_5B, SMOLLM2, Shape
 
 CPU = Device("CPU", "a processor", "cpu", 64 * GIB, 60 * GIB)
 
@@ -309,6 +309,13 @@ def test_encoder_that_cannot_read_so_much_here_is_refused_with_what_it_can() -> 
 
 def test_kv_type_is_no_matter_to_an_encoder() -> None:
     assert plan(replace(BGE_M3, head_dim_k=40, head_dim_v=40), ram_gib=64, kv_type_k="q8_0").n_ctx == 8192
+
+
+@pytest.mark.parametrize(("kv_type_k", "is_noted"), [("q8_0", False), ("f16", False), ("q5_1", True), ("q4_0", True)])
+def test_coarse_keys_of_models_whose_keys_are_biased_are_noted(kv_type_k: str, is_noted: bool) -> None:
+    notes = plan(QWEN25_1_5B, ram_gib=64, kv_type_k=kv_type_k, kv_type_v="q4_0").notes
+    assert any(f"do not bear {kv_type_k}" in note for note in notes) == is_noted
+    assert not any("do not bear" in note for note in plan(ram_gib=64, kv_type_k=kv_type_k).notes)
 
 
 def beside(shape: Shape = LLAMA_8B, *, ram_gib: float = 16, devices: tuple[Device, ...] = (CPU,), **o: Any) -> LoadPlan:

@@ -42,3 +42,6 @@ class Drafter(Protocol):
         A draft model computes for all sequences at once (`ModelDrafts.propose`) before this is asked, and may end a
         draft early.
         """
+
+    def close(self) -> None:
+        """The sequence has ended; closing twice is harmless."""

@@ -147,6 +147,9 @@ class Lookahead:
     def propose(self, n: int) -> list[int]:
         return []
 
+    def close(self) -> None:
+        """Hold nothing that must be freed."""
+
     def step(self, size: LookaheadSize, n_max: int) -> LookaheadStep:
         """Return the next step.
 

@@ -97,7 +97,7 @@ class NgramDrafter:
     """Follows the longest match of a sequence's end within the sequence itself.
 
     Args:
-        pool: of other sequences, where to look for what does not occur in this one; None looks nowhere else.
+        pool: other sequences, where to look for what does not occur in this one; None looks nowhere else.
     """
 
     kind = "ngram"
@@ -167,6 +167,12 @@ class NgramDrafter:
         while len(draft) < n:
             draft.append(draft[len(draft) - (len(tokens) - self._source)])
         return draft
+
+    def close(self) -> None:
+        """Leave what was said to later sequences."""
+        if self._pool is not None:
+            self._pool.add(self._index.tokens)
+            self._pool = None
 
     def _advance(self, token: int, acceptance: Acceptance) -> None:
         source, index = self._source, self._index

@@ -21,6 +21,7 @@ from localllm.engine.speculation.model_drafter import ModelDrafter
 from localllm.engine.speculation.model_drafts import ModelDrafts
 from localllm.engine.speculation.modes import SpecModes
 from localllm.engine.speculation.ngram import GRADE_PRIORS, NgramDrafter
+from localllm.engine.speculation.shared_texts import SharedTexts
 from localllm.engine.speculation.step_drafts import StepDrafts
 from localllm.engine.speculation.stream_drafts import Source, StreamDrafts
 from localllm.llama import Vocab
@@ -39,6 +40,7 @@ class Speculator:
         vocab: the target's.
         draft_model: of the engine, if there is one; the caller closes it.
         n_branch_ids: sequence ids that a step has for the branches of lookahead.
+        texts: where lookup looks too, if requests may know of each other.
         lookahead_sizes: of windows that are asked for at any price, the first that there is room for.
     """
 
@@ -49,10 +51,12 @@ class Speculator:
         draft_model: DraftModel | None = None,
         *,
         n_branch_ids: int = 0,
+        texts: SharedTexts | None = None,
         lookahead_sizes: SequenceOf[LookaheadSize] = FORCED_SIZES,
     ) -> None:
         self._modes = modes
         self._vocab = vocab
+        self._texts = texts
         self._controller = Controller()
         self._ngram_rates = SharedRates(GRADE_PRIORS)
         self._model = None if draft_model is None else ModelDrafts(draft_model)
@@ -68,7 +72,7 @@ class Speculator:
         """Give a new sequence its drafters, if it is to have any."""
         mode, sources = self._modes.of(sequence.request), []
         if mode in ("auto", "ngram"):
-            sources.append(Source(NgramDrafter(), Acceptance(self._ngram_rates)))
+            sources.append(Source(NgramDrafter(self._texts), Acceptance(self._ngram_rates)))
         if mode in ("auto", "draft") and self._model is not None:
             drafter = self._model_drafter(self._model.model, sequence, always=mode == "draft")
             sources.append(Source(drafter, Acceptance(self._model.rates)))

@@ -86,7 +86,6 @@ class StreamDrafts:
         )
 
     def close(self) -> None:
-        """Free what the drafters hold."""
+        """Let the drafters go."""
         for source in self.sources:
-            if isinstance(source.drafter, ModelDrafter):
-                source.drafter.close()
+            source.drafter.close()
