@@ -7,15 +7,18 @@ between the two candidates' logprobs without drafts, and how far the logprobs of
 Wider batches take other kernels, which add in another order. What that alone does is measured first, without the
 engine: known answers are evaluated token by token and some at a time, and the logprobs of the 20 likeliest compared. A
 first difference is explained if logprobs moved no further there, and the gap was no larger than two such moves.
+
+The draft model of the mode draft is --draft-model, or the model itself with four layers pruned.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -25,9 +28,11 @@ from speculation import Answer, Settings, start
 
 from localllm.engine import Engine, TokenEvent
 from localllm.hardware import n_compute_threads
-from localllm.llama import Batch, Context, ContextParams, Model
+from localllm.llama import Batch, Context, ContextParams, Model, QuantizeParams, quantize_model
 from localllm.store import resolve
 
+Q8_0 = 7
+"""llama.cpp's LLAMA_FTYPE_MOSTLY_Q8_0."""
 N_TOP = 20
 WIDTHS = (5, 16, 48)
 N_CONTROL = 12
@@ -52,13 +57,20 @@ def main() -> None:
     settings = Settings(path, 0, args.tokens, args.threads, args.kv_type, "off")
     asked = f"kv_type {args.kv_type}, n_threads {args.threads}, prompts {args.prompts}, tokens {args.tokens}"
     introduce(path, settings=asked)
-    with Model(path) as model:
+    with Model(path) as model, ExitStack() as stack:
+        draft = None
+        if "draft" in args.modes:
+            draft = stack.enter_context(Model(args.draft_model or pruned(path, model, stack)))
         prompts = mixed_prompts(model.vocab, args.prompts)
         with closing(Engine(model, settings.plan)) as engine:
             plain = [answer(engine, prompt, args, "off") for prompt in prompts]
         limit = rounding(model, settings, prompts[:N_CONTROL], plain[:N_CONTROL])
         print(f"rounding alone, {WIDTHS} tokens a batch over 1: a logprob moves up to {limit:.3f}")
-        found = {mode: compare(settings, model, prompts, plain, args, mode, limit) for mode in args.modes}
+        found = {}
+        for mode in args.modes:
+            with closing(Engine(model, settings.plan, draft_model=draft if mode == "draft" else None)) as engine:
+                answers = [answer(engine, prompt, args, mode) for prompt in prompts]
+            found[mode] = compare(mode, plain, answers, limit)
     if args.json:
         args.json.write_text(json.dumps({"rounding": limit, "modes": found}, indent=1) + "\n", encoding="utf-8")
 
@@ -66,7 +78,7 @@ def main() -> None:
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", help="a path or a name; the demo model by default")
-    parser.add_argument("--modes", nargs="+", default=["ngram", "lookahead"])
+    parser.add_argument("--modes", nargs="+", default=["ngram", "lookahead", "draft"])
     parser.add_argument("--draft-model", type=Path, help="for the mode draft")
     parser.add_argument("--prompts", type=int, default=100)
     parser.add_argument("--tokens", type=int, default=200)
@@ -80,23 +92,22 @@ def answer(engine: Engine, prompt: list[int], args: argparse.Namespace, mode: An
     return start(engine, prompt, args.tokens, mode, ignore_eos=True, n_logprobs=N_TOP).wait()
 
 
-def compare(
-    settings: Settings,
-    model: Model,
-    prompts: list[list[int]],
-    plain: list[Answer],
-    args: argparse.Namespace,
-    mode: str,
-    limit: float,
-) -> dict[str, Any]:
-    """Answer all prompts with drafts; print and return what differs."""
-    with closing(Engine(model, settings.plan)) as engine:
-        answers = [answer(engine, prompt, args, mode) for prompt in prompts]
+def pruned(path: Path, model: Model, stack: ExitStack) -> Path:
+    """Write the model without four of its later layers; the file lives as long as the stack."""
+    folder = stack.enter_context(TemporaryDirectory())
+    at = model.n_layer * 2 // 3
+    params = QuantizeParams(Q8_0, allow_requantize=True, prune_layers=tuple(range(at, at + 8, 2)))
+    quantize_model(path, Path(folder) / "draft.gguf", params)
+    return Path(folder) / "draft.gguf"
+
+
+def compare(mode: str, plain: list[Answer], answers: list[Answer], limit: float) -> dict[str, Any]:
+    """Print and return where answers with drafts differ from those without."""
     result = PartResult(f"drafts by {mode}")
     pairs = zip(plain, answers, strict=True)
     differences = [d for i, (a, b) in enumerate(pairs) if (d := first_difference(i, a.events, b.events)) is not None]
     drafted, accepted = (sum(a.report.get(key, 0) for a in answers) for key in ("drafted", "accepted"))
-    result.add("answers that are the same", f"{len(prompts) - len(differences)} of {len(prompts)}")
+    result.add("answers that are the same", f"{len(plain) - len(differences)} of {len(plain)}")
     result.add("tokens drafted, accepted", f"{drafted}, {accepted}")
     for d in differences:
         result.add(f"prompt {d.prompt} differs at token {d.position}", f"gap {d.gap:.3f}, drift {d.drift:.3f}")
