@@ -8,8 +8,8 @@ paper rotates keys by their place in the cache when they are read, so that it ma
 are stored rotated, and each move costs time and, in quantized caches, precision. So a slide goes far: a quarter of the
 window at once.
 
-Keeping the tokens that were attended to most (H2O, Zhang et al. 2023) is not on offer: flash attention never has
-a query's weights all in one place, so llama.cpp has none to show.
+Keeping the tokens that were attended to most (H2O, Zhang et al. 2023) is not on offer: with one set of cells for all
+layers and heads it was worse than sinks, and took twice the time (docs/context.md).
 """
 
 from __future__ import annotations
