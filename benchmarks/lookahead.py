@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from intervals import ratio_interval
+from spec_simulation import flat
 from spec_tasks import TASKS, chat_prompt, prose_prompt
 from speculation import Answer, Settings, in_turns, start
 
@@ -35,11 +36,6 @@ from localllm.store import resolve
 SIZES = (LookaheadSize(3, 3, 2), *SIZE_PRIORS)
 N_PROSE = 2
 HEADER = ("text", "W, N, G", "width", "tokens a step", "cost of a step", "net here", "net on a flat curve", "same")
-
-
-def flat(width: float) -> float:
-    """Return what a batch costs on a machine like a GPU, in steps of one token."""
-    return 1.0 + 0.01 * (width - 1)
 
 
 class Gains:

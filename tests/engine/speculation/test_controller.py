@@ -5,31 +5,23 @@ from __future__ import annotations
 import itertools
 import random
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import pytest
+from spec_simulation import Curve, Simulated, flat
 
 from localllm.engine.speculation.acceptance import Acceptance, SharedRates
 from localllm.engine.speculation.controller import Controller
 from localllm.engine.speculation.model_drafter import PLACE_PRIORS
-from localllm.engine.speculation.ngram import GRADE_PRIORS, NgramDrafter
 from localllm.engine.speculation.width_cost import WidthCost
 
-Curve = Callable[[int], float]
 
-
-def cpu(width: int) -> float:
+def cpu(width: float) -> float:
     """Steps of width 1 that a batch takes, as measured with a 1.5B model on 2 cores: 4 cost 3.1, 16 10, 24 12."""
     points = [(1, 1.0), (4, 3.1), (16, 10.0), (24, 12.0), (48, 22.0)]
     for (w0, c0), (w1, c1) in itertools.pairwise(points):
         if width <= w1:
             return c0 + (c1 - c0) * (width - w0) / (w1 - w0)
     return 22.0 * width / 48
-
-
-def flat(width: int) -> float:
-    """... on a GPU."""
-    return 1.0 + 0.01 * (width - 1)
 
 
 def prose(seed: int, n: int) -> list[int]:
@@ -46,59 +38,6 @@ def edited(source: list[int], seed: int, every: int = 60) -> list[int]:
     """Return a copy in which a token in `every` is another."""
     rng = random.Random(seed)
     return [rng.randrange(5000, 6000) if rng.random() < 1 / every else token for token in source]
-
-
-@dataclass
-class Simulated:
-    """A machine that generates recorded texts, several at once in turns of one batch."""
-
-    curve: Curve
-    per_token: float
-    """Seconds of a prompt's token, where a step of width 1 takes one."""
-
-    def __post_init__(self) -> None:
-        self.controller = Controller()
-        self.shared = SharedRates(GRADE_PRIORS)
-        self.rng = random.Random(9)
-        self.n_drafted = 0
-
-    def speedup(self, prompt: list[int], output: list[int], n_streams: int = 1) -> float:
-        """Generate `output` on all streams and return the speed over that without drafts."""
-        drafters = [(NgramDrafter(), Acceptance(self.shared), [*prompt, output[0]]) for _ in range(n_streams)]
-        plain_s, end, spent = self.curve(n_streams), len(prompt) + len(output), 0.0
-        cost = self.controller.cost(0, n_streams)
-        cost.set_prior(self.per_token / plain_s)
-        n_steps = 0
-        while (live := [d for d in drafters if len(d[2]) < end]) and len(live) == n_streams:
-            survivals = []
-            for drafter, rates, tokens in live:
-                ready = drafter.follow(tokens, rates)
-                n_left = end - len(tokens)
-                survivals.append(rates.survival(drafter.grades()[: n_left - 1]) if ready else [])
-            was_right = all(rates.was_right for _, rates, _ in live)
-            counts = self.controller.choose(
-                survivals, cost, n_streams=n_streams, n_max=47, max_ratio=99.0, was_right=was_right
-            )
-            accepted = 0
-            for (drafter, _, tokens), n in zip(live, counts, strict=True):
-                draft = drafter.propose(n) if n else []
-                truth = output[len(tokens) - len(prompt) :]
-                k = next((i for i, (a, b) in enumerate(zip(draft, truth, strict=False)) if a != b), len(draft))
-                tokens += truth[: k + 1]
-                accepted += k
-            drafted = sum(counts)
-            seconds = self.curve(n_streams + drafted) * self.rng.gauss(1.0, 0.08)
-            spent += seconds
-            n_steps += 1
-            self.n_drafted += drafted
-            if drafted:
-                self.controller.observe(
-                    cost, n_streams=n_streams, n_drafted=drafted, n_accepted=accepted, ratio=seconds / plain_s
-                )
-            else:
-                self.controller.credit_step()
-        made = sum(len(d[2]) - len(prompt) - 1 for d in drafters) / n_streams
-        return made * plain_s / spent
 
 
 def cpu_machine() -> Simulated:
