@@ -1,9 +1,9 @@
 """The controller on a machine where width is cheap: python benchmarks/spec_simulation.py RECORD.json
 
 RECORD.json is what `speculation.py tasks --json` wrote: prompts and outputs of a model. Each output is generated again
-by n-gram lookup and the controller of `--spec auto`, the truth of each token taken from the record, and the time of each
-step from a curve: the one that was measured, if the record has it (`curve`), and a flat one, where each token of a batch
-costs a hundredth of a step, as on a GPU. Beside it the best lookup in hindsight on the same curve.
+by n-gram lookup and the controller of `--spec auto`, the truth of each token taken from the record, the time of each
+step from a curve: the measured one, if the record has it (`curve`), and a flat one, where each token of a batch
+costs a hundredth of a step, as on a GPU. Beside it the best lookup in hindsight on that curve.
 """
 
 from __future__ import annotations
