@@ -25,6 +25,7 @@ VERBS = {
     "doctor": Verb("localllm.cli.doctor:command", "Check an OpenAI-compatible server."),
     "embed": Verb("localllm.cli.embed:command", "Turn texts into vectors."),
     "eval": Verb("localllm.cli.eval:command", "Measure perplexity, and divergence from another model."),
+    "quantize": Verb("localllm.cli.quantize:command", "Make a model smaller."),
     "show": Verb("localllm.cli.show:command", "Show what a GGUF file holds."),
 }
 

@@ -105,7 +105,7 @@ def encode(kind: str, rows: NDArray[np.float32], importance: NDArray[np.float32]
         n_cols,
         None if weights is None else weights.ctypes.data,
     )
-    if not _ggml().ggml_validate_row_data(entry.id, coded.ctypes.data, coded.nbytes):
+    if not is_finite(entry.name, coded):
         largest = float(np.abs(rows).max())
         raise ModelError(
             f"Weights as large as {largest:.3g} do not fit {entry.name}.", hint="Choose BF16 or F32 there."
@@ -137,6 +137,12 @@ def decode(kind: str, coded: NDArray[np.uint8]) -> NDArray[np.float32]:
     if rows.size:
         _to_float(entry)(coded.ctypes.data, rows.ctypes.data, rows.size)
     return rows
+
+
+def is_finite(kind: str, coded: NDArray[np.uint8]) -> bool:
+    """Tell whether no value or scale in blocks of this type is NaN or infinite; ggml says on stderr which is."""
+    coded = np.ascontiguousarray(coded)
+    return bool(_ggml().ggml_validate_row_data(_type(kind).id, coded.ctypes.data, coded.nbytes))
 
 
 def _type(kind: str) -> GGMLType:
