@@ -139,6 +139,7 @@ def _make(
     imatrix_file: Path | None,
     n_threads: int | None,
 ) -> Quantized:
+    from localllm.gguf import printable
     from localllm.hardware.cpu import n_compute_threads
     from localllm.quantize import Rtn, Workers, imatrix_pairs, quantize
 
@@ -146,7 +147,7 @@ def _make(
     more = imatrix_pairs(imatrix_file, imatrix) if imatrix and imatrix_file else []
 
     def show(progress: Progress) -> None:
-        status.show(f"{progress.share:.0%} · {duration(progress.left_s)} left · {progress.tensor}")
+        status.show(f"{progress.share:.0%} · {duration(progress.left_s)} left · {printable(progress.tensor)}")
 
     try:
         with Workers(n_threads or n_compute_threads()) as workers:
@@ -156,22 +157,26 @@ def _make(
 
 
 def _warn(mix: Mix, header: GGUFHeader, without: Sequence[str]) -> None:
+    from localllm.gguf import printable
+
     if mix.fallbacks:
         first = mix.fallbacks[0]
         notice(
-            f"{len(mix.fallbacks)} of {len(header.tensors)} tensors have rows that their type's blocks do not fit, and get "
-            f"another: {first} {mix.types[first].name.upper()}."
+            f"{len(mix.fallbacks)} of {len(header.tensors)} tensors have rows that their type's blocks do not fit, and "
+            f"get another type: {printable(first)} {mix.types[first].name.upper()}."
         )
     if without:
-        notice(f"The importance matrix has no entry for {len(without)} tensors, such as {without[0]}.")
+        notice(f"The importance matrix has no entry for {len(without)} tensors, such as {printable(without[0])}.")
 
 
 def _plan_lines(header: GGUFHeader, mix: Mix) -> Iterator[str]:
+    from localllm.gguf import printable
+
     tensors = {tensor.name: tensor for tensor in header.tensors}
     rows = [("name", "from", "to", "size")]
     for name, kind in mix.types.items():
         n_bytes = kind.n_bytes(tensors[name].n_params)
-        rows.append((name, tensors[name].type.name.upper(), kind.name.upper(), size(n_bytes)))
+        rows.append((printable(name), tensors[name].type.name.upper(), kind.name.upper(), size(n_bytes)))
     rows.append(("all", size(sum(tensor.n_bytes for tensor in header.tensors)), "", size(mix.n_bytes(header))))
     yield from table(rows, right=(3,))
 
