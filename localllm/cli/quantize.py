@@ -166,7 +166,7 @@ def _warn(mix: Mix, header: GGUFHeader, without: Sequence[str]) -> None:
             f"get another type: {printable(first)} {mix.types[first].name.upper()}."
         )
     if without:
-        notice(f"The importance matrix has no entry for {len(without)} tensors, such as {printable(without[0])}.")
+        notice(f"The importance matrix lacks {len(without)} of the tensors, such as {printable(without[0])}.")
 
 
 def _plan_lines(header: GGUFHeader, mix: Mix) -> Iterator[str]:

@@ -144,7 +144,8 @@ def _write_tensor(
             raise _named(header, tensor, error.message, error.hint) from error
         if encoder is None and not is_finite(kind.name, stored):
             raise _named(header, tensor, "Weights are NaN or infinite.", _DAMAGED)
-        file.write(coded.data)
+        assert coded.shape == (n_rows, kind.n_bytes(tensor.shape[0])), "a method encodes all rows, as the type has it"
+        file.write(np.ascontiguousarray(coded).data)
         clock.add(tensor.name, n_rows * tensor.shape[0])
 
 

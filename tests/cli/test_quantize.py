@@ -36,7 +36,7 @@ def test_the_file_is_llama_cpps(cli: Cli, folder: Path) -> None:
 
 def test_importance_is_used_and_named(cli: Cli, folder: Path) -> None:
     result = cli("quantize", "f32.gguf", "q.gguf", "--imatrix", "i.gguf", "--type", "q2_k_s", *ONE_THREAD)
-    assert result.code == 0 and "no entry for 1 tensors, such as output.weight" in result.err
+    assert result.code == 0 and "lacks 1 of the tensors, such as output.weight" in result.err
     theirs = Wanted("Q2_K_S", SKELETON.importance()).by_llama_cpp(Path("f32.gguf"), Path("theirs.gguf"))
     ours, theirs_header = read_header("q.gguf"), read_header(theirs)
     assert ours.metadata["quantize.imatrix.file"] == "i.gguf"
