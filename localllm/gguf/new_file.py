@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
+import glob
 import os
 import shutil
 from collections.abc import Iterator
@@ -12,15 +12,15 @@ from typing import BinaryIO
 
 from localllm.errors import LocalLLMError, RequestError
 from localllm.gguf.problems import printable
-
-PARTIAL = ".partial"
+from localllm.partial_files import PARTIAL, claim, remove_abandoned, sync_folder, unlink
 
 
 @contextmanager
 def new_file(path: Path, n_bytes: int = 0) -> Iterator[BinaryIO]:
     """Open a file for writing under a temporary name beside `path`; without an error it then takes that name.
 
-    After an error, also Ctrl-C, the temporary file is deleted, and what was at `path` before is still there.
+    After an error, also Ctrl-C, the temporary file is deleted, and what was at `path` before is still there. What a killed
+    process left is deleted by the next one that makes the same file.
 
     Args:
         path: the file to make; one that is there is replaced.
@@ -29,21 +29,23 @@ def new_file(path: Path, n_bytes: int = 0) -> Iterator[BinaryIO]:
     Raises:
         RequestError: the file cannot be made, or the disk is full.
     """
+    remove_abandoned(path.absolute().parent, f".{glob.escape(path.name)}.*{PARTIAL}")
     check_room(path, n_bytes)
     partial = path.with_name(f".{path.name}.{os.getpid()}{PARTIAL}")
     try:
         with partial.open("wb") as file:
+            claim(file)
             yield file
             file.flush()
             os.fsync(file.fileno())
         os.replace(partial, path)
+        sync_folder(path.absolute().parent)
     except LocalLLMError:
         raise
     except OSError as error:
         raise _cannot_write(path, error) from error
     finally:
-        with contextlib.suppress(OSError):
-            partial.unlink(missing_ok=True)
+        unlink(partial)
 
 
 def check_room(path: Path, n_bytes: int) -> None:

@@ -13,7 +13,7 @@ from localllm.gguf import GGMLType, TensorInfo
 class Encoder(Protocol):
     """Encodes the rows of one tensor."""
 
-    def __call__(self, rows: NDArray[np.float32], matrix: int) -> NDArray[np.uint8]:
+    def __call__(self, rows: NDArray[np.float32], matrix: int, /) -> NDArray[np.uint8]:
         """Encode some rows of one of the tensor's matrices.
 
         Args:

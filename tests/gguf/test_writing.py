@@ -94,3 +94,22 @@ def test_a_full_disk_is_a_clear_error(tmp_path: Path) -> None:
     with pytest.raises(RequestError, match=r"Cannot write .*m\.gguf: No space left"):
         fail_in(tmp_path / "m.gguf", OSError(28, "No space left on device"))
     assert os.listdir(tmp_path) == []
+
+
+def test_what_a_killed_process_left_is_cleared_away(tmp_path: Path) -> None:
+    (tmp_path / ".m.gguf.999999.partial").write_bytes(b"half")
+    (tmp_path / ".other.gguf.999999.partial").write_bytes(b"half")
+    with new_file(tmp_path / "m.gguf") as file:
+        file.write(b"new")
+    assert sorted(os.listdir(tmp_path)) == [".other.gguf.999999.partial", "m.gguf"]
+
+
+def test_a_file_that_another_process_writes_is_left_alone(tmp_path: Path) -> None:
+    with new_file(tmp_path / "m.gguf") as first:
+        (partial,) = tmp_path.iterdir()
+        partial.rename(tmp_path / ".m.gguf.1.partial")
+        with new_file(tmp_path / "m.gguf") as second:
+            second.write(b"new")
+        first.write(b"old")
+        (tmp_path / ".m.gguf.1.partial").rename(partial)
+    assert (tmp_path / "m.gguf").read_bytes() == b"old"
