@@ -19,8 +19,8 @@ from localllm.partial_files import PARTIAL, claim, remove_abandoned, sync_folder
 def new_file(path: Path, n_bytes: int = 0) -> Iterator[BinaryIO]:
     """Open a file for writing under a temporary name beside `path`; without an error it then takes that name.
 
-    After an error, also Ctrl-C, the temporary file is deleted, and what was at `path` before is still there. What a killed
-    process left is deleted by the next one that makes the same file.
+    After an error, also Ctrl-C, the temporary file is deleted, and what was at `path` before is still there. What a
+    killed process left is deleted by the next one that makes the same file.
 
     Args:
         path: the file to make; one that is there is replaced.
