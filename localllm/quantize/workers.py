@@ -31,11 +31,17 @@ class Workers:
         self._pool.shutdown(cancel_futures=True)
 
     def map_rows(
-        self, function: Callable[[NDArray[np.float32]], NDArray[np.uint8]], rows: NDArray[np.float32]
+        self,
+        function: Callable[[NDArray[np.float32]], NDArray[np.uint8]],
+        rows: NDArray[np.float32],
+        step: int | None = None,
     ) -> NDArray[np.uint8]:
-        """Call `function` for blocks of rows on all threads, and put what it returns together in order."""
+        """Call `function` for blocks of rows on all threads, and put what it returns together in order.
+
+        `step` is the number of rows of a block; None for `BLOCK_WEIGHTS`.
+        """
         n_rows, n_cols = rows.shape
-        step = max(1, BLOCK_WEIGHTS // n_cols)
+        step = step or max(1, BLOCK_WEIGHTS // n_cols)
         blocks = [rows[start : start + step] for start in range(0, n_rows, step)]
         return np.concatenate(list(self._pool.map(function, blocks)))
 
