@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from localllm.calibrate import CalibrationOptions, Chunks, MomentFolder, calibrate, cut, default_documents
+from localllm.calibrate.plan import reader_bytes
 from localllm.gguf import ModelShape, read_header
 from localllm.llama import Model, QuantizeParams, quantize_model
 from localllm.quantize.imatrix import read_imatrix
@@ -16,8 +17,8 @@ from tests.demo_model import require_demo_model
 
 pytestmark = pytest.mark.real
 Q4_K_M = 15
-LAYER_BYTES = 25 << 20
-"""More than the second moments of one layer take while they are added up, less than those of three."""
+FEW_LAYERS_BYTES = 100 << 20
+"""What the second moments of three layers take while they are added up."""
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +55,7 @@ def test_every_matrix_of_every_layer_is_measured_and_llama_cpp_takes_the_file(
 @pytest.mark.slow
 def test_passes_of_few_layers_give_the_bytes_of_one_pass(path: Path, chunks: Chunks, tmp_path: Path) -> None:
     shape = ModelShape.from_header(read_header(path))
-    for name, memory in (("one", 4 << 30), ("many", shape.weights_bytes + (180 << 20) + LAYER_BYTES)):
+    for name, memory in (("one", 4 << 30), ("many", reader_bytes(shape, 64, 64) + FEW_LAYERS_BYTES)):
         with Model(path) as model:
             options = CalibrationOptions(n_threads=1, memory_bytes=memory, moments=tmp_path / name)
             calibrate(model, shape, chunks, tmp_path / f"{name}.gguf", options)
