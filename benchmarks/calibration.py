@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from localllm.calibrate import Chunks, cut, default_documents
-from localllm.calibrate.blas import blas_threads
+from localllm.hardware.blas import blas_threads
 from localllm.calibrate.gram import MomentSum
 from localllm.calibrate.inputs import MatrixInput, Seen
 from localllm.calibrate.reader import Reader

@@ -59,7 +59,7 @@ def main() -> None:
     parser.add_argument("reference", type=Path)
     parser.add_argument("--work", type=Path, required=True, help="a folder for what is made")
     parser.add_argument("--types", nargs="+", default=TYPES)
-    parser.add_argument("--variants", nargs="+", default=["gptq"], type=Variant.parse)
+    parser.add_argument("--variants", nargs="+", default=[Variant("gptq")], type=Variant.parse)
     parser.add_argument("--calibration", nargs="+", type=Path, help="text files; the shipped mix by default")
     parser.add_argument("--chunks", type=int, help="of calibration, 512 tokens each; all by default")
     parser.add_argument("--eval-chunks", type=int, default=12, help="of each set, 512 tokens each")
@@ -107,9 +107,7 @@ def by_llama_cpp(args: argparse.Namespace, type_name: str, imatrix: Imatrix) -> 
     return target
 
 
-def by_us(
-    args: argparse.Namespace, type_name: str, variant: Variant, imatrix: Imatrix, moments: MomentFolder
-) -> Path:
+def by_us(args: argparse.Namespace, type_name: str, variant: Variant, imatrix: Imatrix, moments: MomentFolder) -> Path:
     target = args.work / f"{variant.name}-{args.chunks or 'all'}-{type_name}.gguf"
     if not target.exists():
         header = read_header(args.reference)

@@ -27,6 +27,7 @@ from localllm.calibrate.plan import MomentPart
 from localllm.errors import RequestError
 from localllm.gguf.new_file import new_file
 from localllm.hardware.sizes import format_bytes
+from localllm.quantize.gptq import SecondMoments
 
 KEY_FILE = "calibration.json"
 FORMAT = 1
@@ -161,9 +162,7 @@ class MomentFolder:
         Raises:
             RequestError: it is not there, or damaged.
         """
-        if self._parts is None:
-            self._parts = self._scan()
-        name = self._parts.get((weight, mat))
+        name = self._known.get((weight, mat))
         if name is None:
             raise RequestError(
                 f"{self.path} has no second moment of {weight}{f', matrix {mat}' if mat else ''}.",
@@ -173,6 +172,30 @@ class MomentFolder:
         n_cols, n_rows = int(fields["n_cols"]), int(fields["n_rows"])
         h = self._load(name, n_cols) if n_rows else np.zeros((n_cols, n_cols), dtype=np.float32)
         return Moment(h, n_rows, tuple(fields["weights"]))
+
+    def covers(self, weight: str) -> bool:
+        """Whether there are second moments of what a weight reads."""
+        return (weight, 0) in self._known
+
+    def input_of(self, weight: str) -> str:
+        """Return the name of what a weight reads, which those that read the same share."""
+        return self._known[weight, 0]
+
+    def second_moments(self, weight: str, matrix: int) -> SecondMoments | None:
+        """Return the moments of what one of a weight's matrices reads; None for an expert that saw nothing.
+
+        Raises:
+            RequestError: they are not there, or damaged.
+        """
+        moment = self.moment(weight, matrix)
+        return SecondMoments(moment.h, moment.n_rows) if moment.n_rows else None
+
+    @property
+    def _known(self) -> dict[tuple[str, int], str]:
+        """What the parts are called, by weight and expert."""
+        if self._parts is None:
+            self._parts = self._scan()
+        return self._parts
 
     def _scan(self) -> dict[tuple[str, int], str]:
         found = {}

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from localllm.calibrate.blas import blas_threads
+from localllm.hardware.blas import blas_threads
 from localllm.calibrate.corpus import Chunks
 from localllm.calibrate.folder import Key, MomentFolder
 from localllm.calibrate.inputs import MatrixInput

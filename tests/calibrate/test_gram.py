@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from localllm.calibrate.blas import blas_threads
+from localllm.hardware.blas import blas_threads
 from localllm.calibrate.gram import PANEL, ROWS_MIN, MomentSum, add_gram, mirror_upper, moment_bytes
 from localllm.calibrate.inputs import MatrixInput, Seen
 from localllm.calibrate.plan import MomentPart, parts_of, plan_passes
@@ -121,7 +121,7 @@ def test_threads_of_blas_are_as_before_afterwards() -> None:
 
 
 def _n_threads() -> int:
-    from localllm.calibrate.blas import _openblas
+    from localllm.hardware.blas import _openblas
 
     found = _openblas()
     assert found is not None

@@ -8,9 +8,7 @@ from hypothesis import strategies as st
 
 from localllm.quantize.knapsack import Choice, choose, least_bytes
 
-CHOICES = st.lists(
-    st.builds(Choice, st.integers(1, 40), st.floats(0, 10, allow_nan=False)), min_size=1, max_size=4
-)
+CHOICES = st.lists(st.builds(Choice, st.integers(1, 40), st.floats(0, 10, allow_nan=False)), min_size=1, max_size=4)
 
 
 def total(options: list[list[Choice]], chosen: list[int]) -> tuple[int, float]:
