@@ -15,12 +15,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 from localllm.calibrate import Chunks, cut, default_documents
-from localllm.hardware.blas import blas_threads
 from localllm.calibrate.gram import MomentSum
 from localllm.calibrate.inputs import MatrixInput, Seen
 from localllm.calibrate.reader import Reader
 from localllm.calibrate.sums import SquareSums
 from localllm.hardware import n_compute_threads
+from localllm.hardware.blas import blas_threads
 from localllm.llama import Model
 from localllm.store import resolve
 

@@ -1,9 +1,11 @@
-"""Our quantizer beside llama.cpp's, at equal bytes: python benchmarks/quantize.py REF.gguf --work DIR [--types Q4_K_M ...]
+"""Our quantizer beside llama.cpp's, at equal bytes.
 
-REF.gguf is a 16-bit model whose weights lie on no grid. Both sides have the same calibration tokens: llama.cpp's quantizer
-(`llama_model_quantize`) as an importance matrix, ours as second moments besides. Then REF and all files are open side by
-side, and read prose, code and conversations that the calibration has not seen: mean and 99 % quantile of KL(REF ‖ file) in
-nats, and how often both find the same token likeliest.
+    python benchmarks/quantize.py REF.gguf --work DIR [--types Q4_K_M ...] [--variants gptq:shrinkage=0.2 ...]
+
+REF.gguf is a 16-bit model whose weights lie on no grid. Both sides have the same calibration tokens: llama.cpp's own
+quantizer (`llama_model_quantize`) as an importance matrix, ours as second moments besides. Then REF and all files are
+open side by side, and read prose, code and conversations that the calibration has not seen: mean and 99 % quantile of
+KL(REF ‖ file) in nats, and how often both find the same token likeliest.
 
 DIR keeps what was calibrated and made, so a second run measures only what is new. --variants are ways of ours:
 "name:shrinkage=0.1,damping=0.01,sweeps=0"; shrinkage=1 is the diagonal of H alone.
@@ -29,7 +31,7 @@ from localllm.gguf import ModelShape, read_header
 from localllm.hardware import n_compute_threads
 from localllm.hardware.blas import blas_threads
 from localllm.llama import Model, QuantizeParams, quantize_model
-from localllm.quantize import Imatrix, Rtn, Workers, file_type, plan_mix, quantize, read_imatrix
+from localllm.quantize import Imatrix, Rtn, Workers, file_type, plan_mix, quantize
 from localllm.quantize.gptq import Conditioning
 from localllm.quantize.gptq_method import Gptq
 from localllm.quantize.moments import Factors

@@ -18,7 +18,6 @@ from pathlib import Path
 
 import numpy as np
 
-from localllm.hardware.blas import blas_threads
 from localllm.calibrate.corpus import Chunks
 from localllm.calibrate.folder import Key, MomentFolder
 from localllm.calibrate.inputs import MatrixInput
@@ -28,6 +27,7 @@ from localllm.calibrate.reader import N_UBATCH, Reader
 from localllm.calibrate.sums import SquareSums, StoredSums
 from localllm.gguf import ModelShape
 from localllm.gguf.new_file import check_room
+from localllm.hardware.blas import blas_threads
 from localllm.llama import Model
 from localllm.quantize.imatrix import Imatrix, ImatrixEntry, write_imatrix
 from localllm.store.fingerprint import fingerprint

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from localllm.cli.calibration import CalibrationStatus, memory_bytes
 from localllm.cli.options import thread_options
 from localllm.cli.screen import notice
 from localllm.cli.status import StatusLine
@@ -20,27 +21,42 @@ from localllm.store import resolve
 
 if TYPE_CHECKING:
     from localllm.gguf import GGMLType, GGUFHeader
-    from localllm.quantize import Imatrix, Mix, MixOptions, Progress, Quantized
+    from localllm.quantize import Mix, MixOptions, Progress, Quantized
 
-METHODS = ("rtn",)
+METHODS = ("gptq", "rtn")
+_FILE = click.Path(path_type=Path)
 
 
 @click.command("quantize", short_help="Make a model smaller.")
 @click.argument("source", metavar="SRC")
-@click.argument("target", metavar="OUT", type=click.Path(path_type=Path))
+@click.argument("target", metavar="OUT", type=_FILE)
 @click.option("--type", "type_name", metavar="TYPE", default="Q4_K_M", show_default=True, help="The file type to make.")
 @click.option(
     "--method",
     type=click.Choice(METHODS),
     default=METHODS[0],
     show_default=True,
-    help="rtn rounds each weight to the nearest value, as llama.cpp does.",
+    help="gptq makes up for each weight's error in the next ones, after a calibration; rtn rounds each to the nearest "
+    "value, as llama.cpp does.",
 )
+@click.option(
+    "--calibration",
+    "files",
+    metavar="FILE",
+    type=_FILE,
+    multiple=True,
+    help="Calibrate with this text; may be repeated. Without, with the mix that comes with the program.",
+)
+@click.option("--chunks", "n_chunks", metavar="N", type=int, help="How many chunks of 512 tokens to read at most.")
+@click.option(
+    "--moments", metavar="DIR", type=_FILE, help="Keep the calibration there; one that is there is used as it is."
+)
+@click.option("--memory", metavar="SIZE", help="What the calibration may take, such as 8GB.")
 @click.option(
     "--imatrix",
     "imatrix_file",
     metavar="FILE",
-    type=click.Path(path_type=Path),
+    type=_FILE,
     help="An importance matrix, GGUF or .dat: what the columns of each matrix weigh.",
 )
 @click.option(
@@ -63,6 +79,10 @@ def command(
     target: Path,
     type_name: str,
     method: str,
+    files: tuple[Path, ...],
+    n_chunks: int | None,
+    moments: Path | None,
+    memory: str | None,
     imatrix_file: Path | None,
     tensor_types: tuple[str, ...],
     output_type: str | None,
@@ -83,26 +103,50 @@ def command(
     localllm quantize model-F16.gguf model-Q4_K_M.gguf --imatrix model.imatrix.gguf
     localllm quantize model-F16.gguf small.gguf --type Q3_K_M --tensor-type 'ffn_down=Q4_K'
     """
-    from localllm.gguf import read_header
-    from localllm.quantize import check_imatrix, check_source, check_target, file_type, plan_mix, read_imatrix
-
     settings = load_settings(flags)
-    header = read_header(resolve(source))
-    options = _mix_options(tensor_types, output_type, embedding_type, is_pure)
-    imatrix = None if imatrix_file is None else read_imatrix(imatrix_file)
-    mix = plan_mix(header, file_type(type_name), options, has_imatrix=imatrix is not None)
-    check_source(header, mix, allow_requantize=allow_requantize)
-    without = check_imatrix(header, mix, imatrix)
-    _warn(mix, header, without)
+    path = resolve(source)
+    from localllm.workshop import CalibrationRequest, QuantizeRequest, quantize_file
+    from localllm.workshop.quantization import plan_quantization
+
+    request = QuantizeRequest(
+        type_name,
+        method,
+        _mix_options(tensor_types, output_type, embedding_type, is_pure),
+        imatrix_file,
+        CalibrationRequest(files, n_chunks=n_chunks, moments=moments, memory_bytes=memory_bytes(memory)),
+        allow_requantize,
+        may_replace,
+        settings.threads,
+    )
     if dry_run:
+        header, mix, without = plan_quantization(path, request)
+        _warn(mix, header, without)
         click.echo("\n".join(_plan_lines(header, mix)))
         return
-    check_target(header, target, may_replace=may_replace)
-    made = _make(header, target, mix, imatrix, imatrix_file, settings.threads)
+    watcher = _Status(StatusLine())
+    try:
+        made = quantize_file(path, target, request, watcher)
+    finally:
+        watcher.status.clear()
     if as_json:
-        click.echo(_json(made, mix, method))
+        click.echo(_json(made, watcher.mix, method))
     else:
         notice(f"{made.path.name}: {size(made.n_bytes)}, {made.bpw:.2f} bits per weight, in {duration(made.elapsed_s)}")
+
+
+class _Status(CalibrationStatus):
+    """Shows the progress on the status line, and keeps what was planned (a `QuantizeWatcher`)."""
+
+    mix: Mix
+
+    def planned(self, header: GGUFHeader, mix: Mix, without_importance: tuple[str, ...]) -> None:
+        self.mix = mix
+        _warn(mix, header, without_importance)
+
+    def quantizing(self, progress: Progress) -> None:
+        from localllm.gguf import printable
+
+        self.status.show(f"{progress.share:.0%} · {duration(progress.left_s)} left · {printable(progress.tensor)}")
 
 
 def _mix_options(
@@ -129,31 +173,6 @@ def _tensor_type(text: str) -> tuple[re.Pattern[str], GGMLType]:
         return re.compile(pattern), encodable_type(name)
     except re.error as error:
         raise RequestError(f"--tensor-type has no regular expression: {error}.", hint=f"Check {pattern!r}.") from error
-
-
-def _make(
-    header: GGUFHeader,
-    target: Path,
-    mix: Mix,
-    imatrix: Imatrix | None,
-    imatrix_file: Path | None,
-    n_threads: int | None,
-) -> Quantized:
-    from localllm.gguf import printable
-    from localllm.hardware.cpu import n_compute_threads
-    from localllm.quantize import Rtn, Workers, imatrix_pairs, quantize
-
-    status = StatusLine()
-    more = imatrix_pairs(imatrix_file, imatrix) if imatrix and imatrix_file else []
-
-    def show(progress: Progress) -> None:
-        status.show(f"{progress.share:.0%} · {duration(progress.left_s)} left · {printable(progress.tensor)}")
-
-    try:
-        with Workers(n_threads or n_compute_threads()) as workers:
-            return quantize(header, target, mix, Rtn(workers, imatrix), more_pairs=more, on_progress=show)
-    finally:
-        status.clear()
 
 
 def _warn(mix: Mix, header: GGUFHeader, without: Sequence[str]) -> None:

@@ -1,7 +1,7 @@
 """One choice for each of many things, with the least loss that a budget allows: the multiple-choice knapsack.
 
-Exact dynamic programming over a budget cut into units (sizes are rounded up to whole ones, so the budget is kept), then the
-bytes that rounding left over are spent on the upgrades that bring most for a byte.
+Exact dynamic programming over a budget cut into units (sizes are rounded up to whole ones, so the budget is kept), then
+the bytes that rounding left over are spent on the upgrades that bring most for a byte.
 
 Source: Kellerer, Pferschy, Pisinger 2004, "Knapsack Problems", section 11.5.
 """
