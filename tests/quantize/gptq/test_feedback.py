@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -21,7 +23,7 @@ to Q5_1), or rounds with scales before their rounding to 16 bits (Q8_0, IQ4_NL, 
 
 def identity(n_cols: int) -> Factor:
     eye = np.eye(n_cols, dtype=np.float32)
-    return Factor(np.zeros_like(eye), np.diag(eye), eye)
+    return Factor(np.zeros_like(eye), np.diag(eye), eye, np.arange(n_cols))
 
 
 def loss(kind: str, rows: np.ndarray, coded: np.ndarray, m: SecondMoments) -> float:
@@ -32,7 +34,7 @@ def loss(kind: str, rows: np.ndarray, coded: np.ndarray, m: SecondMoments) -> fl
 def test_codes_are_those_of_the_textbook(kind: str) -> None:
     n_cols = 512 if block_format(kind).block_size == 256 else 96
     m, rows = moments(n_cols, seed=4), weights(12, n_cols, seed=4)
-    factor = factorize(m, Conditioning(0.1, 0.01))
+    factor = factorize(m, Conditioning(0.1, 0.01), by_importance=False)
     ours = decode(kind, encode_with_feedback(kind, rows, factor, n_refits=0))
     h = oracle.conditioned(m.total.astype(np.float64) / m.n_tokens, 0.1, 0.01)
     theirs = np.array([oracle.feed_back(kind, row, h) for row in rows])
@@ -90,6 +92,16 @@ def test_refits_never_make_the_given_loss_larger(kind: str) -> None:
         oracle.proxy_loss(rows - decode(kind, encode_with_feedback(kind, rows, factor, n_refits=n)), h) for n in (0, 2)
     )
     assert refitted < 1.01 * plain
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_order_of_coding_is_that_of_columns_permuted_by_hand(kind: str) -> None:
+    factor, rows = factorize(moments(512)), weights(8, 512)
+    assert not np.array_equal(factor.order, np.arange(512))
+    ours = decode(kind, encode_with_feedback(kind, rows, factor))
+    by_hand = replace(factor, order=np.arange(512))
+    theirs = decode(kind, encode_with_feedback(kind, np.ascontiguousarray(rows[:, factor.order]), by_hand))
+    np.testing.assert_array_equal(ours[:, factor.order], theirs)
 
 
 @pytest.mark.parametrize("kind", KINDS)
