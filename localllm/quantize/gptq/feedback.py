@@ -27,7 +27,7 @@ from localllm.quantize.gptq.order import Order
 from localllm.quantize.gptq.refit import fitted_scale
 
 
-def encode_with_feedback(kind: str, weights: Floats, factor: Factor, *, n_refits: int = 1, n_sweeps: int = 0) -> Bytes:
+def encode_with_feedback(kind: str, weights: Floats, factor: Factor, *, n_refits: int = 1, n_sweeps: int = 1) -> Bytes:
     """Encode rows of weights so that their outputs change least.
 
     Args:
