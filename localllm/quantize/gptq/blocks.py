@@ -75,3 +75,8 @@ class Blocks:
         """Write scale and min of one group. Its d and dmin are then those of the whole block."""
         self.d, self.dmin = scale.d, scale.dmin
         self.scales[:, group], self.mins[:, group] = scale.scale, scale.minimum
+
+    def put_back(self, columns: NDArray[np.intp], groups: NDArray[np.intp]) -> None:
+        """Move codes and scales to where they belong: code k to column columns[k], group g to place groups[g]."""
+        self.codes = self.codes[:, np.argsort(columns)]
+        self.scales, self.mins = self.scales[:, np.argsort(groups)], self.mins[:, np.argsort(groups)]

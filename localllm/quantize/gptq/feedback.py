@@ -1,11 +1,12 @@
 """GPTQ inside ggml's blocks: what rounding one column gets wrong, the columns after it make up for.
 
-Block by block from the first column to the last: the block's weights are compensated for the errors of all columns so
+Block by block, in the factor's order: the block's weights are compensated for the errors of all columns so
 far (one matrix product); ggml's own weighted search chooses the block's scales and mins for these compensated weights;
 group by group and column by column the codes are then chosen, each for its weight with all errors before it pushed in.
 The scales stand, rounded to 16 bits as the file holds them, before the first code of a group is chosen.
 
-Rows do not know of each other, so a caller may split a matrix by rows; the same rows in one call give the same bytes.
+Rows do not know of each other, so a caller may split a matrix by rows. But BLAS adds up in an order that depends on the
+number of rows and of threads, and a last bit may turn a code: the same bytes come from the same split and threads.
 
 Source: Frantar et al. 2023 (GPTQ), section 3.3; Chee et al. 2023 (QuIP), section 3.1. We deviate: the scales are
 searched with weights, on what is compensated; the factor is that of H and not of its inverse; the error that is pushed
@@ -23,10 +24,11 @@ from localllm.quantize.gptq.descent import descend
 from localllm.quantize.gptq.formats import BlockFormat, block_format
 from localllm.quantize.gptq.group import CodedGroup, code_group
 from localllm.quantize.gptq.hessian import Factor
+from localllm.quantize.gptq.order import Order
 from localllm.quantize.gptq.refit import fitted_scale
 
 
-def encode_with_feedback(kind: str, weights: Floats, factor: Factor, *, n_refits: int = 1, n_sweeps: int = 0) -> Bytes:
+def encode_with_feedback(kind: str, weights: Floats, factor: Factor, *, n_refits: int = 1, n_sweeps: int = 1) -> Bytes:
     """Encode rows of weights so that their outputs change least.
 
     Args:
@@ -35,7 +37,7 @@ def encode_with_feedback(kind: str, weights: Floats, factor: Factor, *, n_refits
         factor: of the second moments of the inputs, n_cols of them.
         n_refits: how often a group's scale is fitted again to its codes, and the codes to the scale; a try that does
             not lower the loss is dropped.
-        n_sweeps: how often all codes and scales are gone over again by coordinate descent.
+        n_sweeps: how often all codes and scales are then gone over again by coordinate descent.
 
     Returns:
         [n_rows, row_bytes] uint8: what ggml decodes.
@@ -47,7 +49,7 @@ def encode_with_feedback(kind: str, weights: Floats, factor: Factor, *, n_refits
     fmt = block_format(kind)
     _check(fmt, weights, factor)
     n_cols = weights.shape[1]
-    columns = np.ascontiguousarray(weights.T)
+    columns = weights.T[factor.order]
     errors = np.empty_like(columns)
     blocks = []
     for start in range(0, n_cols, fmt.block_size):
@@ -56,7 +58,7 @@ def encode_with_feedback(kind: str, weights: Floats, factor: Factor, *, n_refits
         blocks.append(_code_block(fmt, columns[here], pushed, errors[here], factor.part(here), n_refits))
     for _ in range(n_sweeps):
         descend(fmt, blocks, columns, errors, factor.hessian)
-    return np.hstack([fmt.pack(parts) for parts in blocks])
+    return _packed(fmt, blocks, factor.order)
 
 
 def _code_block(
@@ -89,6 +91,17 @@ def _code_group(
         scale = scale.replaced_where(better, refitted)
     blocks.set_group_scale(group, scale)
     return best
+
+
+def _packed(fmt: BlockFormat, blocks: list[Blocks], order: Order) -> Bytes:
+    """Put columns, groups and blocks back where they were, and their bytes together."""
+    coded = np.empty((len(blocks[0].d), len(blocks), fmt.block_bytes), dtype=np.uint8)
+    for index, parts in enumerate(blocks):
+        columns = order[index * fmt.block_size : (index + 1) * fmt.block_size]
+        inside = columns % fmt.block_size
+        parts.put_back(inside, inside[:: fmt.group_size] // fmt.group_size)
+        coded[:, columns[0] // fmt.block_size] = fmt.pack(parts)
+    return coded.reshape(len(coded), len(blocks) * fmt.block_bytes)
 
 
 def _check(fmt: BlockFormat, weights: Floats, factor: Factor) -> None:

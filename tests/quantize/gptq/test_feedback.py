@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -21,7 +23,7 @@ to Q5_1), or rounds with scales before their rounding to 16 bits (Q8_0, IQ4_NL, 
 
 def identity(n_cols: int) -> Factor:
     eye = np.eye(n_cols, dtype=np.float32)
-    return Factor(np.zeros_like(eye), np.diag(eye), eye)
+    return Factor(np.zeros_like(eye), np.diag(eye), eye, np.arange(n_cols))
 
 
 def loss(kind: str, rows: np.ndarray, coded: np.ndarray, m: SecondMoments) -> float:
@@ -32,8 +34,8 @@ def loss(kind: str, rows: np.ndarray, coded: np.ndarray, m: SecondMoments) -> fl
 def test_codes_are_those_of_the_textbook(kind: str) -> None:
     n_cols = 512 if block_format(kind).block_size == 256 else 96
     m, rows = moments(n_cols, seed=4), weights(12, n_cols, seed=4)
-    factor = factorize(m, Conditioning(0.1, 0.01))
-    ours = decode(kind, encode_with_feedback(kind, rows, factor, n_refits=0))
+    factor = factorize(m, Conditioning(0.1, 0.01), by_importance=False)
+    ours = decode(kind, encode_with_feedback(kind, rows, factor, n_refits=0, n_sweeps=0))
     h = oracle.conditioned(m.total.astype(np.float64) / m.n_tokens, 0.1, 0.01)
     theirs = np.array([oracle.feed_back(kind, row, h) for row in rows])
     same = np.isclose(ours, theirs, rtol=1e-4, atol=1e-7).all(axis=1)
@@ -63,7 +65,7 @@ def test_inputs_that_are_not_correlated_change_little(kind: str) -> None:
 @pytest.mark.parametrize("kind", ROUNDS_WITH_STORED_SCALES)
 def test_without_correlations_the_codes_are_ggmls_own(kind: str) -> None:
     rows = weights(32, 512)
-    ours = encode_with_feedback(kind, rows, identity(512), n_refits=0)
+    ours = encode_with_feedback(kind, rows, identity(512), n_refits=0, n_sweeps=0)
     theirs = encode(kind, rows, np.ones(512, dtype=np.float32))
     np.testing.assert_array_equal(decode(kind, ours), decode(kind, theirs))
 
@@ -72,7 +74,7 @@ def test_without_correlations_the_codes_are_ggmls_own(kind: str) -> None:
 def test_without_correlations_the_codes_are_nearest_to_the_stored_scales(kind: str) -> None:
     rows = weights(32, 512)
     fmt = block_format(kind)
-    ours = decode(kind, encode_with_feedback(kind, rows, identity(512), n_refits=0))
+    ours = decode(kind, encode_with_feedback(kind, rows, identity(512), n_refits=0, n_sweeps=0))
     in_blocks = rows.reshape(32, -1, fmt.block_size)
     theirs = np.stack(
         [decode(kind, encode(kind, in_blocks[:, i], np.ones(fmt.block_size, dtype=np.float32)))
@@ -87,9 +89,35 @@ def test_refits_never_make_the_given_loss_larger(kind: str) -> None:
     factor = factorize(m, Conditioning(0.0, 0.01))
     h = oracle.conditioned(m.total.astype(np.float64) / m.n_tokens, 0.0, 0.01)
     plain, refitted = (
-        oracle.proxy_loss(rows - decode(kind, encode_with_feedback(kind, rows, factor, n_refits=n)), h) for n in (0, 2)
+        oracle.proxy_loss(rows - decode(kind, encode_with_feedback(kind, rows, factor, n_refits=n, n_sweeps=0)), h)
+        for n in (0, 2)
     )
     assert refitted < 1.01 * plain
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@settings(max_examples=5, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1))
+def test_every_sweep_lowers_each_rows_loss(kind: str, seed: int) -> None:
+    m, rows = moments(256, seed=seed), weights(12, 256, seed=seed)
+    factor = factorize(m, Conditioning(0.1, 0.01))
+    h = oracle.conditioned(m.total.astype(np.float64) / m.n_tokens, 0.1, 0.01)
+    losses = []
+    for n_sweeps in (0, 1, 3):
+        errors = rows - decode(kind, encode_with_feedback(kind, rows, factor, n_sweeps=n_sweeps))
+        losses.append(np.array([oracle.proxy_loss(row[None], h) for row in errors]))
+    assert (losses[1] <= losses[0] * (1 + 1e-4)).all() and (losses[2] <= losses[1] * (1 + 1e-4)).all()
+    assert losses[2].sum() < losses[0].sum()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_order_of_coding_is_that_of_columns_permuted_by_hand(kind: str) -> None:
+    factor, rows = factorize(moments(512)), weights(8, 512)
+    assert not np.array_equal(factor.order, np.arange(512))
+    ours = decode(kind, encode_with_feedback(kind, rows, factor))
+    by_hand = replace(factor, order=np.arange(512))
+    theirs = decode(kind, encode_with_feedback(kind, np.ascontiguousarray(rows[:, factor.order]), by_hand))
+    np.testing.assert_array_equal(ours[:, factor.order], theirs)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -8,6 +8,7 @@ import pytest
 from localllm.errors import RequestError
 from localllm.quantize.gptq import Conditioning, SecondMoments, factorize, proxy_loss
 from localllm.quantize.gptq.cholesky import NotPositiveDefinite, upper_factor
+from localllm.quantize.gptq.order import column_order
 from tests.quantize.gptq import oracle
 from tests.quantize.gptq.samples import moments, weights
 
@@ -43,7 +44,7 @@ def test_what_is_not_positive_definite_has_no_factor(place: int) -> None:
 @pytest.mark.parametrize(("shrinkage", "damping"), [(0.0, 0.01), (0.1, 0.01), (0.2, 0.0), (1.0, 0.0)])
 def test_factor_is_that_of_the_conditioned_moments(shrinkage: float, damping: float) -> None:
     m = moments(300)
-    factor = factorize(m, Conditioning(shrinkage, damping))
+    factor = factorize(m, Conditioning(shrinkage, damping), by_importance=False)
     expected = oracle.conditioned(mean_of(m), shrinkage, damping)
     upper, pivots = oracle.unit_upper(expected)
     np.testing.assert_allclose(factor.coupling, upper - np.eye(300), atol=2e-4 * np.abs(upper).max())
@@ -54,7 +55,7 @@ def test_factor_is_that_of_the_conditioned_moments(shrinkage: float, damping: fl
 
 def test_part_of_a_factor_knows_what_later_columns_make_up_for() -> None:
     m = moments(96, rank=12)
-    factor = factorize(m, Conditioning(0.05, 0.01))
+    factor = factorize(m, Conditioning(0.05, 0.01), by_importance=False)
     h = oracle.conditioned(mean_of(m), 0.05, 0.01)
     here, later = slice(32, 64), slice(64, 96)
     left = h[here, here] - h[here, later] @ np.linalg.inv(h[later, later]) @ h[later, here]
@@ -72,7 +73,7 @@ def test_dead_column_is_coupled_to_none(damping: float) -> None:
     m = moments(64)
     total = m.total.copy()
     total[5], total[:, 5] = 0, 0
-    factor = factorize(SecondMoments(total, m.n_tokens), Conditioning(0.1, damping))
+    factor = factorize(SecondMoments(total, m.n_tokens), Conditioning(0.1, damping), by_importance=False)
     assert not factor.coupling[5].any() and not factor.coupling[:, 5].any()
     assert factor.pivots[5] > 0 and factor.importance[5] > 0
 
@@ -86,7 +87,7 @@ def test_sizes_of_columns_do_not_spoil_the_precision() -> None:
     m = moments(256)
     size = np.random.default_rng(1).permutation(np.logspace(-4, 4, 256))
     scaled = SecondMoments(m.total.astype(np.float64) * size[:, None] * size, m.n_tokens)
-    plain, other = (factorize(x, Conditioning(0.1, 0.0)) for x in (m, scaled))
+    plain, other = (factorize(x, Conditioning(0.1, 0.0), by_importance=False) for x in (m, scaled))
     np.testing.assert_allclose(other.coupling, plain.coupling * size[:, None] / size, rtol=2e-3, atol=1e-5)
 
 
@@ -129,6 +130,20 @@ def test_starved_moments_lean_on_the_layers() -> None:
     np.testing.assert_allclose(mean_of(leaning), 0.25 * mean_of(few) + 0.75 * mean_of(all_of_them), rtol=1e-5)
     with pytest.raises(RequestError, match="16 and 32 columns"):
         few.leaning_on(moments(32), 1)
+
+
+@pytest.mark.parametrize("n_cols", [7, 32, 96, 512, 1024])
+def test_order_keeps_blocks_and_groups_together(n_cols: int) -> None:
+    importance = np.random.default_rng(0).lognormal(0, 1, n_cols)
+    order = column_order(importance)
+    assert sorted(order) == list(range(n_cols))
+    for size in (256, 32, 16):
+        if n_cols % size == 0:
+            assert (np.ptp(order.reshape(-1, size) // size, axis=1) == 0).all()
+    groups = importance[order].reshape(-1, 16 if n_cols % 16 == 0 else n_cols)
+    assert (np.diff(groups, axis=1) <= 0).all()
+    if n_cols % 256 == 0:
+        assert (np.diff(importance[order].reshape(-1, 256).sum(axis=1)) <= 0).all()
 
 
 def test_importance_is_the_mean_square() -> None:
