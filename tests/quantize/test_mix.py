@@ -64,6 +64,18 @@ def test_deep_models_have_the_same_mix(tmp_path: Path, type_name: str, n_expert:
         assert {name: kind.name for name, kind in wanted.mix(source).types.items()} == theirs
 
 
+@pytest.mark.parametrize("type_name", FILE_TYPE_NAMES)
+def test_a_model_of_the_shape_of_qwen_is_llama_cpps_byte_for_byte(tmp_path: Path, type_name: str) -> None:
+    """Qwen2.5-Coder-1.5B with two rows in each matrix: real super-blocks in all of them, six query heads to one of K."""
+    skeleton = Skeleton("qwen2", n_layer=28, n_embd=1536, n_ff=8960, n_head=12, n_head_kv=2, is_tied=True)
+    source = skeleton.write(tmp_path / "source.gguf")
+    wanted = Wanted(type_name, skeleton.importance())
+    theirs = wanted.by_llama_cpp(source, tmp_path / "theirs.gguf")
+    ours = wanted.by_us(source, tmp_path / "ours.gguf")
+    assert types(ours) == types(theirs)
+    assert ours.read_bytes() == theirs.read_bytes()
+
+
 def test_models_of_80_layers_are_treated_as_70b(tmp_path: Path) -> None:
     for heads, expected in (((8, 1), "q5_K"), ((8, 8), "q4_K")):
         skeleton = Skeleton(n_layer=80, n_head=heads[0], n_head_kv=heads[1])
