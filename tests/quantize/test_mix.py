@@ -66,7 +66,7 @@ def test_deep_models_have_the_same_mix(tmp_path: Path, type_name: str, n_expert:
 
 @pytest.mark.parametrize("type_name", FILE_TYPE_NAMES)
 def test_a_model_of_the_shape_of_qwen_is_llama_cpps_byte_for_byte(tmp_path: Path, type_name: str) -> None:
-    """Qwen2.5-Coder-1.5B with two rows in each matrix: real super-blocks in all of them, six query heads to one of K."""
+    """Qwen2.5-Coder-1.5B with two rows in each matrix: super-blocks in all of them, six query heads to one of keys."""
     skeleton = Skeleton("qwen2", n_layer=28, n_embd=1536, n_ff=8960, n_head=12, n_head_kv=2, is_tied=True)
     source = skeleton.write(tmp_path / "source.gguf")
     wanted = Wanted(type_name, skeleton.importance())
