@@ -9,6 +9,7 @@ source as the system kept. The two files must be the same, byte for byte. SRC ma
 from __future__ import annotations
 
 import argparse
+import filecmp
 import json
 import resource
 import statistics
@@ -42,8 +43,16 @@ def make(maker: str, source: Path, target: Path, type_name: str, n_threads: int)
         header = read_header(source)
         with Workers(n_threads) as workers:
             quantize(header, target, plan_mix(header, kind), Rtn(workers))
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-    print(json.dumps({"seconds": time.perf_counter() - started, "peak_bytes": peak}))
+    print(json.dumps({"seconds": time.perf_counter() - started, "peak_bytes": peak_bytes()}))
+
+
+def peak_bytes() -> int:
+    """Return this process's peak resident memory. getrusage's, on Linux, is not below that of the process's parent."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
+        return int(line.split()[1]) * 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def measure(maker: str, source: Path, target: Path, type_name: str, n_threads: int) -> dict[str, float]:
@@ -63,14 +72,15 @@ def compare(source: Path, type_name: str, n_rounds: int, n_threads: int) -> Part
         for index in range(n_rounds):
             for maker in MAKERS if index % 2 else reversed(MAKERS):
                 runs[maker].append(measure(maker, source, targets[maker], type_name, n_threads))
-        ours, theirs = (targets[maker].read_bytes() for maker in MAKERS)
+        sizes = [target.stat().st_size for target in targets.values()]
+        is_same = filecmp.cmp(*targets.values(), shallow=False)
     for maker, own in runs.items():
         seconds = statistics.median(run["seconds"] for run in own)
         peak = max(run["peak_bytes"] for run in own)
         part.add(maker, f"{seconds:.2f} s, peak {peak / 2**20:.0f} MiB")
     pairs = zip(*(runs[maker] for maker in MAKERS), strict=True)
     part.add("seconds, ratio", ratio_interval([a["seconds"] / b["seconds"] for a, b in pairs]))
-    part.judge("the same file", "byte for byte", f"{len(ours):,} and {len(theirs):,} bytes", ours == theirs)
+    part.judge("the same file", "byte for byte", "{:,} and {:,} bytes".format(*sizes), is_same)
     part.raw = dict(runs)
     return part
 

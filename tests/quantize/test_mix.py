@@ -48,14 +48,32 @@ def test_files_are_llama_cpps_byte_for_byte(
 
 
 @pytest.mark.parametrize("type_name", FILE_TYPE_NAMES)
-@pytest.mark.parametrize("weighted", [False, True])
-def test_deep_models_have_the_same_mix(tmp_path: Path, type_name: str, weighted: bool) -> None:
-    """32 layers: every eighth, sixteenth and third of the rules is seen."""
-    skeleton = Skeleton(n_layer=32, n_head=8, n_head_kv=2)
+@pytest.mark.parametrize("n_expert", [0, 8, 4])
+def test_deep_models_have_the_same_mix(tmp_path: Path, type_name: str, n_expert: int) -> None:
+    """32 layers: every eighth, sixteenth and third of the rules is seen. Shared experts stand beside others."""
+    skeleton = Skeleton(n_layer=32, n_head=8, n_head_kv=2, n_expert=n_expert)
+    shared = np.random.default_rng(0).standard_normal((2, 256)).astype(np.float32)
+    extra = {f"blk.{layer}.ffn_down_shexp.weight": shared for layer in range(20) if n_expert}
+    source = skeleton.write(tmp_path / "source.gguf", extra=extra)
+    importance = skeleton.importance() | {name: np.ones(256, dtype=np.float32) for name in extra}
+    for given_importance in ({}, importance):
+        if type_name == "Q2_K_S" and not given_importance:
+            continue
+        wanted = Wanted(type_name, given_importance)
+        theirs = types(wanted.by_llama_cpp(source, tmp_path / "theirs.gguf"))
+        assert {name: kind.name for name, kind in wanted.mix(source).types.items()} == theirs
+
+
+@pytest.mark.parametrize("type_name", FILE_TYPE_NAMES)
+def test_a_model_of_the_shape_of_qwen_is_llama_cpps_byte_for_byte(tmp_path: Path, type_name: str) -> None:
+    """Qwen2.5-Coder-1.5B with two rows in each matrix: super-blocks in all of them, six query heads to one of keys."""
+    skeleton = Skeleton("qwen2", n_layer=28, n_embd=1536, n_ff=8960, n_head=12, n_head_kv=2, is_tied=True)
     source = skeleton.write(tmp_path / "source.gguf")
-    wanted = Wanted(type_name, skeleton.importance() if weighted or type_name == "Q2_K_S" else {})
-    theirs = types(wanted.by_llama_cpp(source, tmp_path / "theirs.gguf"))
-    assert {name: kind.name for name, kind in wanted.mix(source).types.items()} == theirs
+    wanted = Wanted(type_name, skeleton.importance())
+    theirs = wanted.by_llama_cpp(source, tmp_path / "theirs.gguf")
+    ours = wanted.by_us(source, tmp_path / "ours.gguf")
+    assert types(ours) == types(theirs)
+    assert ours.read_bytes() == theirs.read_bytes()
 
 
 def test_models_of_80_layers_are_treated_as_70b(tmp_path: Path) -> None:
