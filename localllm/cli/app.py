@@ -25,6 +25,7 @@ VERBS = {
     "doctor": Verb("localllm.cli.doctor:command", "Check an OpenAI-compatible server."),
     "embed": Verb("localllm.cli.embed:command", "Turn texts into vectors."),
     "eval": Verb("localllm.cli.eval:command", "Measure perplexity, and divergence from another model."),
+    "convert": Verb("localllm.cli.convert:command", "Make a GGUF file of a Hugging Face checkpoint."),
     "show": Verb("localllm.cli.show:command", "Show what a GGUF file holds."),
 }
 
