@@ -10,12 +10,14 @@ import json
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from localllm.convert import convert
+from localllm.convert.families import Family
 from localllm.convert.safetensors import read_tensors
 from localllm.llama import Batch, Context, ContextParams, Model
 from localllm.llama.context import DECODE_OK
@@ -92,6 +94,37 @@ def test_scores_are_those_of_transformers(tmp_path: Path) -> None:
     with Model(tmp_path / "out.gguf") as loaded, Context(loaded, params) as context:
         assert context.decode(batch) == DECODE_OK
         assert abs(float(context.pooled_embedding(0)[0]) - expected) <= RERANKER.tolerance * max(1.0, abs(expected))
+
+
+def reversed_experts(family: Any, name: str, parts: Any) -> Any:
+    return [parts[index] for index in sorted(parts, reverse=True)]
+
+
+MUTANTS = (
+    ("llama-2", "families.llama.neighbours", lambda weights, n_head: weights),
+    ("llama-3", "rope.Rope._llama3_factors", lambda rope: [1.0] * (rope.dim // 2)),
+    ("llama-yarn", "rope.Rope._add_yarn", lambda rope, writer: None),
+    ("gemma-2", "families.gemma.Gemma.output", Family.output),
+    ("gemma-2", "families.gemma.Gemma2._cap", lambda *_: 1e6),
+    ("gemma-3", "families.gemma.Gemma3._window_base", lambda _: 1e6),
+    ("gemma-3-other-windows", "families.gemma.Gemma._slides", lambda _: None),
+    ("phi-3-long-short", "rope.Rope.attention_factor", 1.0),
+    ("gpt-2", "families.gpt2._TRANSPOSED", ("attn_qkv.weight", "ffn_up.weight", "ffn_down.weight")),
+    ("mixtral", "families.base.Family._all_experts", reversed_experts),
+)
+
+
+@pytest.mark.parametrize(("name", "target", "wrong"), MUTANTS, ids=[target for _, target, _ in MUTANTS])
+def test_wrong_rule_is_found_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, target: str, wrong: object
+) -> None:
+    case = next(case for case in DECODERS if case.name == name)
+    model = save(case, tmp_path / name)
+    monkeypatch.setattr(f"localllm.convert.{target}", wrong)
+    convert(tmp_path / name, tmp_path / "out.gguf", "f32")
+    with torch.no_grad():
+        expected = model(torch.tensor([TOKENS])).logits[0].numpy()
+    assert difference(logits_of(tmp_path / "out.gguf", TOKENS), expected) > 5 * case.tolerance
 
 
 def test_language_model_of_a_model_that_sees_is_the_language_model(tmp_path: Path) -> None:

@@ -34,9 +34,15 @@ def smollm2(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """SmolLM2 as transformers saves it, and converted back."""
     transformers = pytest.importorskip("transformers")
     pytest.importorskip("torch")
+    pytest.importorskip("accelerate")
     source, folder = require_demo_model(), tmp_path_factory.mktemp("smollm2") / "SmolLM2-135M-Instruct"
-    for kind in (transformers.AutoModelForCausalLM, transformers.AutoTokenizer):
-        kind.from_pretrained(source.parent, gguf_file=source.name).save_pretrained(folder)
+    model = transformers.AutoModelForCausalLM.from_pretrained(source.parent, gguf_file=source.name)
+    # The weights are float32 by now; transformers still takes the model for a quantized one, and would not save it.
+    model.hf_quantizer = None
+    if hasattr(model.config, "quantization_config"):
+        del model.config.quantization_config
+    model.save_pretrained(folder)
+    transformers.AutoTokenizer.from_pretrained(source.parent, gguf_file=source.name).save_pretrained(folder)
     convert(folder, folder / "back.gguf", "f32")
     return folder / "back.gguf"
 

@@ -15,6 +15,8 @@ from tests.tiny_model import vocabulary
 
 N_VOCAB = len(vocabulary())
 Make = Callable[[], Any]
+GELU = 1e-3
+"""Tolerance where llama.cpp computes GELU on a CPU, from a table of 16-bit numbers."""
 
 
 @dataclass(frozen=True)
@@ -24,8 +26,8 @@ class Case:
     name: str
     make: Make
     """Makes the model."""
-    tolerance: float = 1e-3
-    """Allowed largest difference of logits, over the largest logit."""
+    tolerance: float = 1e-5
+    """Allowed largest difference of logits, over the largest logit; 3e-6 was measured, and 5e-4 with GELU."""
 
 
 def sizes(**changes: object) -> dict[str, Any]:
@@ -115,14 +117,14 @@ DECODERS = (
     Case("qwen2-yarn-tied", of("Qwen2Config", rope_parameters=YARN, tie_word_embeddings=True)),
     Case("qwen3", of("Qwen3Config", head_dim=32)),
     Case("smollm3", of("SmolLM3Config", num_hidden_layers=5)),
-    Case("gemma-2", of("Gemma2Config", **GEMMA)),
-    Case("gemma-3", of("Gemma3TextConfig", num_hidden_layers=7, **GEMMA)),
-    Case("gemma-3-other-windows", of("Gemma3TextConfig", **GEMMA, **WINDOWS)),
+    Case("gemma-2", of("Gemma2Config", **GEMMA), GELU),
+    Case("gemma-3", of("Gemma3TextConfig", num_hidden_layers=7, **GEMMA), GELU),
+    Case("gemma-3-other-windows", of("Gemma3TextConfig", **GEMMA, **WINDOWS), GELU),
     Case("phi-3", of("Phi3Config", sliding_window=None)),
     Case("phi-3-part", of("Phi3Config", sliding_window=None, partial_rotary_factor=0.5)),
     Case("phi-3-long-short", phi3(1024)),
     Case("phi-3-long-long", phi3(16)),
-    Case("gpt-2", of("GPT2Config", n_positions=512)),
+    Case("gpt-2", of("GPT2Config", n_positions=512), GELU),
     Case("mixtral", of("MixtralConfig", num_local_experts=4, num_experts_per_tok=2, sliding_window=None)),
     Case(
         "qwen3-moe",
@@ -131,10 +133,10 @@ DECODERS = (
     ),
 )  # fmt: skip
 ENCODERS = (
-    Case("bert", encoder("BertModel", "BertConfig")),
+    Case("bert", encoder("BertModel", "BertConfig"), GELU),
     Case("nomic", encoder("NomicBertModel", "NomicBertConfig")),
 )
-RERANKER = Case("reranker", encoder("BertForSequenceClassification", "BertConfig", num_labels=1))
+RERANKER = Case("reranker", encoder("BertForSequenceClassification", "BertConfig", num_labels=1), GELU)
 
 
 def randomised(model: Any, seed: int = 0) -> Any:
