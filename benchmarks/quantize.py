@@ -8,7 +8,7 @@ open side by side, and read prose, code and conversations that the calibration h
 KL(REF ‖ file) in nats, and how often both find the same token likeliest.
 
 DIR keeps what was calibrated and made, so a second run measures only what is new. --variants are ways of ours:
-"name:shrinkage=0.1,damping=0.01,sweeps=0"; shrinkage=1 is the diagonal of H alone.
+"name:shrinkage=0.1,damping=0.01,sweeps=1"; shrinkage=1 is the diagonal of H alone.
 """
 
 from __future__ import annotations
@@ -46,13 +46,13 @@ class Variant:
 
     name: str
     conditioning: Conditioning = field(default_factory=Conditioning)
-    n_sweeps: int = 0
+    n_sweeps: int = 1
 
     @classmethod
     def parse(cls, text: str) -> Variant:
         name, _, rest = text.partition(":")
         values = dict(item.split("=") for item in rest.split(",") if item)
-        n_sweeps = int(values.pop("sweeps", 0))
+        n_sweeps = int(values.pop("sweeps", 1))
         return cls(name, Conditioning(**{key: float(value) for key, value in values.items()}), n_sweeps)
 
 

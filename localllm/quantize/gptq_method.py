@@ -28,7 +28,7 @@ class Gptq:
 
     name = "gptq"
 
-    def __init__(self, workers: Workers, factors: Factors, otherwise: Rtn, *, n_sweeps: int = 0) -> None:
+    def __init__(self, workers: Workers, factors: Factors, otherwise: Rtn, *, n_sweeps: int = 1) -> None:
         self._workers = workers
         self._factors = factors
         self._otherwise = otherwise
