@@ -147,5 +147,6 @@ def _calibrated(job: _Job, request: QuantizeRequest, calibration: CalibrationReq
         if MomentFolder.open(folder).key.model != fingerprint(job.header.path):
             raise RequestError(f"{folder} holds the second moments of another model.", hint="Give another folder.")
         return path
+    folder.mkdir(parents=True, exist_ok=True)
     calibrate_file(job.header.path, folder / IMATRIX, calibration, job.watcher)
     return path

@@ -15,7 +15,7 @@ from tests.quantize.peer import Wanted, as_imatrix, types
 from tests.quantize.skeleton import Skeleton
 
 SKELETON = Skeleton(n_layer=3)
-ONE_THREAD = ("--threads", "1")
+ONE_THREAD = ("--threads", "1", "--method", "rtn")
 
 
 @pytest.fixture
