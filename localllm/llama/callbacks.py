@@ -6,7 +6,10 @@ import ctypes
 import functools
 import math
 import os
-from collections.abc import Callable
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import numpy as np
@@ -167,6 +170,26 @@ class EvalCallback:
             return True
 
         self.callback: Any = library().ggml_backend_sched_eval_callback(on_tensor)
+
+    @contextmanager
+    def holding_interrupts(self) -> Iterator[None]:
+        """Have Ctrl-C end the decode meanwhile, which then raises it, on the main thread.
+
+        Python looks for signals when a function begins, so it would raise KeyboardInterrupt before the callback can
+        catch it, and ctypes would drop it. A handler of somebody else's is left in place.
+        """
+        is_ours = threading.current_thread() is threading.main_thread()
+        if not is_ours or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+            yield
+            return
+        signal.signal(signal.SIGINT, self._on_interrupt)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    def _on_interrupt(self, _signal: int, _frame: object) -> None:
+        self._error = self._error or KeyboardInterrupt()
 
     def reraise(self) -> None:
         """Raise what `wants` or `take` raised during the last decode, once."""

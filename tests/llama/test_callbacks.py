@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -209,6 +211,34 @@ def test_reading_what_is_not_plain_f32_is_an_error(make_context: MakeContext) ->
 
     feed(make_context(eval_callback=EvalCallback(lambda t: True, take)))
     assert "type" in problems
+
+
+def test_ctrl_c_ends_the_decode_and_is_not_lost(slow_model: Model) -> None:
+    """Sent from outside, while callbacks begin and end all the time."""
+    batch = long_batch(256)
+    n_seen = 0
+
+    def take(_: TensorView) -> None:
+        nonlocal n_seen
+        n_seen += 1
+
+    def decode_on_and_on() -> None:
+        for _ in range(1000):
+            context.memory.clear()
+            context.decode(batch)
+
+    params = ContextParams(n_ctx=256, n_batch=256, n_threads=1)
+    with Context(slow_model, params, eval_callback=EvalCallback(lambda t: True, take)) as context:
+        for _ in range(3):
+            timer = threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT))
+            timer.start()
+            with pytest.raises(KeyboardInterrupt):
+                decode_on_and_on()
+            timer.join()
+            assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        context.memory.clear()
+        before = n_seen
+        assert context.decode(batch) == DECODE_OK and n_seen > before + 50, "the next decode goes to its end"
 
 
 @pytest.mark.parametrize("where", ["wants", "take"])
