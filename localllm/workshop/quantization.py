@@ -147,6 +147,9 @@ def _calibrated(job: _Job, request: QuantizeRequest, calibration: CalibrationReq
         if MomentFolder.open(folder).key.model != fingerprint(job.header.path):
             raise RequestError(f"{folder} holds the second moments of another model.", hint="Give another folder.")
         return path
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RequestError(f"Cannot make {folder}: {error.strerror}.", hint="Check the path of --moments.") from error
     calibrate_file(job.header.path, folder / IMATRIX, calibration, job.watcher)
     return path

@@ -87,9 +87,7 @@ def make(folder: Path, name: str, request: QuantizeRequest, watcher: Watcher | N
 
 def test_outputs_change_less_than_by_rounding_and_the_file_loads(folder: Path) -> None:
     by_feedback = make(folder, "gptq.gguf", request_for(folder, moments="h"))
-    by_rounding = make(
-        folder, "rtn.gguf", request_for(folder, method="rtn", imatrix=folder / "h" / "imatrix.gguf")
-    )
+    by_rounding = make(folder, "rtn.gguf", request_for(folder, method="rtn", imatrix=folder / "h" / "imatrix.gguf"))
     assert by_feedback.n_bytes == by_rounding.n_bytes
     moments = MomentFolder.open(folder / "h")
     losses = [loss(folder / "tiny.gguf", made.path, moments) for made in (by_feedback, by_rounding)]
