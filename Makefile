@@ -46,7 +46,7 @@ $(TEST_STAMP): pyproject.toml constraints.txt
 # Writes constraints.txt anew from what a fresh environment gets today.
 constraints:
 	@rm -rf "$(VENV)-constraints" && : > constraints.txt
-	@PYTHON="$(PYTHON)" sh scripts/install "$(VENV)-constraints" demo,test
+	@PYTHON="$(PYTHON)" sh scripts/install "$(VENV)-constraints" demo,test,convert-test
 	@{ echo "# The exact versions that are developed and tested with. To renew: make constraints"; \
 	   "$(VENV)-constraints/bin/pip" freeze --exclude-editable | grep -Ev '^(localllm|torch)( |=|$$)'; } > constraints.new
 	@mv constraints.new constraints.txt && rm -rf "$(VENV)-constraints"

@@ -4,9 +4,11 @@
     ├── ModelError                 a model file, and what is wrong with it
     │   ├── ModelNotFound          no such name or path
     │   ├── InvalidModelFile       not a GGUF file, or a damaged one
-    │   ├── UnsupportedModel       a sound file that the installed llama.cpp cannot run
+    │   ├── InvalidCheckpoint      not a Hugging Face checkpoint, or a damaged one
+    │   ├── UnsupportedModel       a sound model that the installed llama.cpp cannot run
     │   └── ModelLoadFailed        llama.cpp refused it, with llama.cpp's own reason
     ├── NotEnoughMemory            nothing that was asked for fits this machine
+    ├── NotEnoughDisk              a file that is to be written does not fit on its disk
     ├── RequestError               the caller asked for something that cannot be done
     │   ├── ContextLengthExceeded  the prompt is longer than the context
     │   ├── InvalidGrammar         a grammar or JSON schema that cannot be honoured
@@ -53,8 +55,12 @@ class InvalidModelFile(ModelError):
     """The file is not a GGUF file, or is damaged."""
 
 
+class InvalidCheckpoint(ModelError):
+    """The folder is no Hugging Face checkpoint, or a damaged or incomplete one."""
+
+
 class UnsupportedModel(ModelError):
-    """The file is sound, but the installed llama.cpp cannot run it."""
+    """The model is sound, but the installed llama.cpp cannot run it."""
 
 
 class ModelLoadFailed(ModelError):
@@ -63,6 +69,10 @@ class ModelLoadFailed(ModelError):
 
 class NotEnoughMemory(LocalLLMError):
     """Nothing that was asked for fits in this machine's memory."""
+
+
+class NotEnoughDisk(LocalLLMError):
+    """A file that is to be written does not fit on its disk."""
 
 
 class RequestError(LocalLLMError):

@@ -25,8 +25,16 @@ VERBS = {
     "doctor": Verb("localllm.cli.doctor:command", "Check an OpenAI-compatible server."),
     "embed": Verb("localllm.cli.embed:command", "Turn texts into vectors."),
     "eval": Verb("localllm.cli.eval:command", "Measure perplexity, and divergence from another model."),
+    "imatrix": Verb(
+        "localllm.cli.imatrix:command", "Measure what a model's weights are multiplied by, for quantizing it."
+    ),
+    "quantize": Verb("localllm.cli.quantize:command", "Make a model smaller."),
+    "convert": Verb("localllm.cli.convert:command", "Make a GGUF file of a Hugging Face checkpoint."),
     "show": Verb("localllm.cli.show:command", "Show what a GGUF file holds."),
 }
+
+ALIASES = {"calibrate": "imatrix"}
+"""Other names of verbs, which the list of verbs does not show."""
 
 
 class LazyGroup(click.Group):
@@ -36,7 +44,7 @@ class LazyGroup(click.Group):
         return list(VERBS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        verb = VERBS.get(cmd_name)
+        verb = VERBS.get(ALIASES.get(cmd_name, cmd_name))
         if verb is None:
             return None
         module, _, attribute = verb.home.partition(":")
@@ -50,7 +58,7 @@ class LazyGroup(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        if args and args[0] not in VERBS and not args[0].startswith("-"):
+        if args and args[0] not in (*VERBS, *ALIASES) and not args[0].startswith("-"):
             raise click.UsageError(f"There is no command {args[0]!r}; there are {', '.join(VERBS)}.", ctx)
         return super().resolve_command(ctx, args)
 

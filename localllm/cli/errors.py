@@ -25,6 +25,7 @@ EXIT_CODES: dict[type[errors.LocalLLMError], int] = {
     errors.ContextLengthExceeded: 7,
     errors.EngineError: 8,
     errors.ServerError: 9,
+    errors.NotEnoughDisk: 10,
 }
 """The code of the nearest class above an error's own."""
 

@@ -44,6 +44,7 @@ Verb = TypeVar("Verb", bound=Callable[..., None])
 _MACHINE = ("threads", "gpu_layers")
 _LOADING = ("n_ctx", "threads", "gpu_layers", "kv_type", "kv_type_k", "kv_type_v", "kv_store", "spec", "spec_lookup")
 _DRAFT = ("draft_model",)
+_THREADS = ("threads",)
 _POLICY = ("context_policy", "n_sink")
 
 
@@ -80,6 +81,11 @@ def policy_options(command: Verb) -> Verb:
 def machine_options(command: Verb) -> Verb:
     """Add the flags of what computes, in the same way."""
     return _with_settings(command, _MACHINE)
+
+
+def thread_options(command: Verb) -> Verb:
+    """Add the flag of threads alone, in the same way."""
+    return _with_settings(command, _THREADS)
 
 
 def _with_settings(command: Verb, names: Sequence[str]) -> Verb:

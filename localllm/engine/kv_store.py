@@ -24,13 +24,14 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from localllm.engine.partial_files import PARTIAL, claim, remove_abandoned, sync_folder, unlink
 from localllm.engine.radix_tree import RadixTree, Tokens, superseded
+from localllm.partial_files import PARTIAL, claim, remove_abandoned, sync_folder, unlink
 
 log = logging.getLogger("localllm.engine")
 
 _MAGIC = b"LLMKV001"
 _SUFFIX = ".kv"
+_ABANDONED = f"*/*{PARTIAL}"
 _LENGTHS = struct.Struct("<8sII")
 """Magic, bytes of the head, CRC-32 of the head and the tokens."""
 _MAX_HEAD_BYTES = 1 << 16
@@ -82,7 +83,7 @@ class KVStore:
         self._trees: dict[AdapterKey, RadixTree[StoredPrefix]] = {}
         self._prefixes: set[StoredPrefix] = set()
         self._lock = threading.RLock()
-        remove_abandoned(folder)
+        remove_abandoned(folder, _ABANDONED)
         for path in sorted(self._folder.glob(f"*{_SUFFIX}")):
             self._take_in(path)
 
@@ -196,7 +197,7 @@ class KVStore:
 
     def _make_room(self, n_bytes: int) -> None:
         """Delete the files of any model that were used longest ago, and what a crash left."""
-        remove_abandoned(self._root)
+        remove_abandoned(self._root, _ABANDONED)
         found = list(_by_age(self._root))
         excess = sum(size for _, size in found) + n_bytes - self._max_bytes
         with self._lock:

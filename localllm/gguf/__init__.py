@@ -1,7 +1,7 @@
 """GGUF files: the header, checked before llama.cpp sees the file, and what it says about the model."""
 
 from localllm.gguf.adapter import AdapterShape, check_adapter
-from localllm.gguf.header import GGUFHeader, read_header
+from localllm.gguf.header import GGUFHeader, read_header, read_part
 from localllm.gguf.loadable import check_loadable
 from localllm.gguf.problems import printable
 from localllm.gguf.shape import ModelShape
@@ -31,5 +31,6 @@ __all__ = [
     "check_loadable",
     "printable",
     "read_header",
+    "read_part",
     "summarize",
 ]

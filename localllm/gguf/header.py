@@ -20,7 +20,7 @@ from localllm.gguf.problems import CONVERT, invalid, quoted
 from localllm.gguf.source import MAGIC, mapped
 from localllm.gguf.splits import check_first_part, check_tensor_count, part_paths, split_position
 from localllm.gguf.tensors import TensorInfo, read_tensor_table
-from localllm.gguf.values import MetadataValue, read_alignment, read_metadata
+from localllm.gguf.values import MetadataValue, Span, read_alignment, read_metadata
 
 VERSIONS = (2, 3)
 MAX_PAIRS = 65_536
@@ -44,6 +44,8 @@ class GGUFHeader:
     metadata: Mapping[str, MetadataValue]
     metadata_types: Mapping[str, str]
     """The type of each value: "u32", "str", "arr[i32]", …"""
+    metadata_spans: Mapping[str, Span]
+    """Where each pair, its key included, lies in the (first) file: from which byte, up to which."""
     tensors: tuple[TensorInfo, ...]
     data_offset: int
     """Where the tensor data starts in the (first) file, in bytes."""
@@ -74,23 +76,29 @@ def read_header(path: str | Path) -> GGUFHeader:
         InvalidModelFile: it is not a GGUF file that llama.cpp could load; the message says what is wrong.
     """
     path = Path(path)
-    first = _read_part(path)
+    first = read_part(path)
     index, count = split_position(path, first.metadata, first.metadata_types)
     check_first_part(path, index, count)
     _check_architecture(first)
     if count == 1:
         return first
-    return _join(first, [_read_part(part) for part in part_paths(path, count)[1:]], count)
+    return _join(first, [read_part(part) for part in part_paths(path, count)[1:]], count)
 
 
-def _read_part(path: Path) -> GGUFHeader:
+def read_part(path: Path) -> GGUFHeader:
+    """Read and check the header of one GGUF file, whatever it holds: a model, a part of one, an importance matrix.
+
+    Raises:
+        ModelNotFound: there is no such file.
+        InvalidModelFile: it is not a sound GGUF file.
+    """
     with mapped(path) as (data, n_bytes):
         cursor = Cursor(path, data, n_bytes)
         cursor.skip(len(MAGIC), "the magic")
         version = _read_version(cursor)
         n_tensors = _read_count(cursor, "tensors", MAX_TENSORS, _MIN_TENSOR_BYTES)
         n_pairs = _read_count(cursor, "metadata pairs", MAX_PAIRS, _MIN_PAIR_BYTES)
-        metadata, types = read_metadata(cursor, n_pairs)
+        metadata, types, spans = read_metadata(cursor, n_pairs)
         alignment = read_alignment(path, metadata, types)
         tensors, data_offset = read_tensor_table(cursor, n_tensors, alignment)
     return GGUFHeader(
@@ -100,6 +108,7 @@ def _read_part(path: Path) -> GGUFHeader:
         n_bytes=n_bytes,
         metadata=MappingProxyType(metadata),
         metadata_types=MappingProxyType(types),
+        metadata_spans=MappingProxyType(spans),
         tensors=tensors,
         data_offset=data_offset,
         parts=(path,),

@@ -60,7 +60,7 @@ def read_tensor_table(cursor: Cursor, n_tensors: int, alignment: int) -> tuple[t
         entries.append((name, *_read_entry(cursor, quoted(name))))
     if not entries:
         return (), cursor.pos
-    data_offset = _padded(cursor.pos, alignment)
+    data_offset = padded(cursor.pos, alignment)
     n_left = cursor.n_left_bytes + cursor.pos
     tensors = []
     expected = 0
@@ -74,11 +74,12 @@ def read_tensor_table(cursor: Cursor, n_tensors: int, alignment: int) -> tuple[t
             problem = f"is truncated: tensor {quoted(name)} ends at byte {end:,}, the file at {n_left:,}"
             raise invalid(path, problem, TRUNCATED)
         tensors.append(TensorInfo(name, shape, ggml_type, data_offset + offset, n_bytes))
-        expected = _padded(offset + n_bytes, alignment)
+        expected = padded(offset + n_bytes, alignment)
     return tuple(tensors), data_offset
 
 
-def _padded(offset: int, alignment: int) -> int:
+def padded(offset: int, alignment: int) -> int:
+    """Return the first multiple of `alignment`, a power of two, from `offset` on."""
     return (offset + alignment - 1) & -alignment
 
 

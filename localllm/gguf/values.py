@@ -84,7 +84,11 @@ class ArrayRef:
 MetadataValue = bool | int | float | str | ArrayRef
 
 
-def read_metadata(cursor: Cursor, n_pairs: int) -> tuple[dict[str, MetadataValue], dict[str, str]]:
+Span = tuple[int, int]
+"""Where a pair, its key included, lies in the file: from which byte, up to which."""
+
+
+def read_metadata(cursor: Cursor, n_pairs: int) -> tuple[dict[str, MetadataValue], dict[str, str], dict[str, Span]]:
     """Read all key-value pairs.
 
     Args:
@@ -92,19 +96,22 @@ def read_metadata(cursor: Cursor, n_pairs: int) -> tuple[dict[str, MetadataValue
         n_pairs: how many there are.
 
     Returns:
-        The values by key, and the name of each value's type by key ("u32", "str", "arr[i32]").
+        The values by key, the name of each value's type by key ("u32", "str", "arr[i32]"), and where each pair lies.
 
     Raises:
         InvalidModelFile: a pair is truncated, repeated, or of no known type.
     """
     values: dict[str, MetadataValue] = {}
     types: dict[str, str] = {}
+    spans: dict[str, Span] = {}
     for index in range(n_pairs):
+        start = cursor.pos
         key = cursor.name(f"metadata key {index}", MAX_KEY_BYTES)
         if key in values:
             raise invalid(cursor.path, f"metadata key {quoted(key)} appears twice")
         values[key], types[key] = _read_value(cursor, key)
-    return values, types
+        spans[key] = (start, cursor.pos)
+    return values, types, spans
 
 
 def _read_value(cursor: Cursor, key: str) -> tuple[MetadataValue, str]:

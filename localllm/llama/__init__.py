@@ -6,7 +6,7 @@ that. It knows nothing of scheduling, text formats or policy.
 
 from localllm.llama.adapter import LoraAdapter
 from localllm.llama.batch import Batch
-from localllm.llama.callbacks import AbortFlag, EvalCallback, TensorView
+from localllm.llama.callbacks import AbortFlag, EndGraph, EvalCallback, TensorView
 from localllm.llama.context import Context, ContextParams
 from localllm.llama.devices import list_devices
 from localllm.llama.library import build_info, last_log_errors
@@ -24,6 +24,7 @@ __all__ = [
     "Batch",
     "Context",
     "ContextParams",
+    "EndGraph",
     "EvalCallback",
     "KVMemory",
     "LoraAdapter",

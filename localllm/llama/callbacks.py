@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import math
 import os
-from collections.abc import Callable
-from typing import Any
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from localllm.llama.library import library
+
+_Number = TypeVar("_Number", np.float32, np.int32)
+_F32, _I32 = 0, 26
+"""ggml's numbers of the two types."""
 
 
 class AbortFlag:
@@ -81,32 +89,65 @@ class TensorView:
         type_id: int = self._tensor.type
         return type_id
 
+    @property
+    def op(self) -> str:
+        """The operation that makes this tensor, as ggml names it: "MUL_MAT"; "NONE" for weights and inputs."""
+        name: bytes = _ggml_base().ggml_op_name(self._tensor.op)
+        return name.decode()
+
+    @property
+    def place(self) -> tuple[int, int, int]:
+        """What two tensors share if they are the same values, reshaped or not; valid in one graph only."""
+        root = self._tensor.view_src or self._address
+        return root, self._tensor.view_offs, math.prod(self.shape)
+
     def source(self, index: int) -> TensorView | None:
         """Return the `index`-th input of the operation that makes this tensor."""
         address = self._tensor.src[index]
         return TensorView(address) if address else None
 
     def read_f32(self) -> NDArray[np.float32]:
-        """Copy a contiguous F32 tensor to the host: shape ne reversed, float32.
+        """Copy an F32 tensor to the host: shape ne reversed, float32.
 
         Raises:
-            ValueError: the tensor is not F32, or a view with gaps.
+            ValueError: the tensor is not F32.
         """
-        if self.type_id != 0:
-            raise ValueError(f"{self.name} has ggml type {self.type_id}, not F32")
-        out = np.empty(tuple(reversed(self.shape)), dtype=np.float32)
-        if tuple(self._tensor.nb) != tuple(reversed(out.strides)):
-            raise ValueError(f"{self.name} is a view with gaps: strides {tuple(self._tensor.nb)}")
+        return self._read(_F32, np.float32)
+
+    def read_i32(self) -> NDArray[np.int32]:
+        """Copy an I32 tensor to the host: shape ne reversed, int32.
+
+        Raises:
+            ValueError: the tensor is not I32.
+        """
+        return self._read(_I32, np.int32)
+
+    def _read(self, type_id: int, dtype: type[_Number]) -> NDArray[_Number]:
+        """Copy the bytes from the first value to the last, and look at them with ggml's strides."""
+        if self.type_id != type_id:
+            raise ValueError(f"{self.name} has ggml type {self.type_id}, not {type_id}")
+        nb = tuple(self._tensor.nb)
+        n_bytes = np.dtype(dtype).itemsize + sum((n - 1) * stride for n, stride in zip(self.shape, nb, strict=True))
+        raw = np.empty(n_bytes, dtype=np.uint8)
         _ggml_base().ggml_backend_tensor_get(
-            ctypes.c_void_p(self._address), ctypes.c_void_p(out.ctypes.data), 0, out.nbytes
+            ctypes.c_void_p(self._address), ctypes.c_void_p(raw.ctypes.data), 0, n_bytes
         )
-        return out
+        values: NDArray[_Number] = np.ndarray(self.shape[::-1], dtype, buffer=raw.data, strides=nb[::-1])
+        return values
+
+
+class EndGraph(Exception):
+    """Raised by `take`: the rest of the graph is not needed, and the decode returns as if it were computed.
+
+    Logits and embeddings of that decode are then undefined, and so is the memory of the layers that were left out. Only
+    where one device computes all: of several, each would go on with what the one before left.
+    """
 
 
 class EvalCallback:
     """Shows the graph's tensors while it runs: `wants` says which by name, `take` receives each once computed.
 
-    An exception in either ends the decode, which then raises it.
+    An exception in either ends the decode, which then raises it; `EndGraph` in `take` ends it without.
     """
 
     def __init__(self, wants: Callable[[TensorView], bool], take: Callable[[TensorView], None]) -> None:
@@ -120,6 +161,8 @@ class EvalCallback:
                 if ask:
                     return wants(view)
                 take(view)
+            except EndGraph:
+                return False
             except BaseException as error:
                 # ctypes would only print it. Asking for the tensor leads to the call that can end the graph.
                 self._error = error
@@ -127,6 +170,26 @@ class EvalCallback:
             return True
 
         self.callback: Any = library().ggml_backend_sched_eval_callback(on_tensor)
+
+    @contextmanager
+    def holding_interrupts(self) -> Iterator[None]:
+        """Have Ctrl-C end the decode meanwhile, which then raises it, on the main thread.
+
+        Python looks for signals when a function begins, so it would raise KeyboardInterrupt before the callback can
+        catch it, and ctypes would drop it. A handler of somebody else's is left in place.
+        """
+        is_ours = threading.current_thread() is threading.main_thread()
+        if not is_ours or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+            yield
+            return
+        signal.signal(signal.SIGINT, self._on_interrupt)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    def _on_interrupt(self, _signal: int, _frame: object) -> None:
+        self._error = self._error or KeyboardInterrupt()
 
     def reraise(self) -> None:
         """Raise what `wants` or `take` raised during the last decode, once."""
@@ -147,4 +210,6 @@ def _ggml_base() -> Any:
         ctypes.c_size_t,
     ]
     lib.ggml_backend_tensor_get.restype = None
+    lib.ggml_op_name.argtypes = [ctypes.c_int]
+    lib.ggml_op_name.restype = ctypes.c_char_p
     return lib

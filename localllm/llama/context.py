@@ -149,9 +149,12 @@ class Context:
         """
         if batch.n_outputs > self.n_outputs_max:
             raise ValueError(f"{batch.n_outputs} tokens want logits; {self.n_outputs_max} rows were set aside")
-        code: int = self._decode(self.handle, batch.struct)
-        if self._eval_callback is not None:
-            self._eval_callback.reraise()
+        if self._eval_callback is None:
+            code: int = self._decode(self.handle, batch.struct)
+            return code
+        with self._eval_callback.holding_interrupts():
+            code = self._decode(self.handle, batch.struct)
+        self._eval_callback.reraise()
         return code
 
     def logits(self, index: int) -> NDArray[np.float32]:

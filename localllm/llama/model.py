@@ -21,6 +21,8 @@ class ModelParams:
     n_gpu_layers: int = 0
     use_mmap: bool = True
     vocab_only: bool = False
+    no_alloc: bool = False
+    """Check names and shapes of all tensors, and read none of them; such a model computes nothing."""
 
 
 class Model:
@@ -64,6 +66,7 @@ class Model:
         c.n_gpu_layers = params.n_gpu_layers
         c.load_mode = self._lib.LLAMA_LOAD_MODE_MMAP if params.use_mmap else self._lib.LLAMA_LOAD_MODE_NONE
         c.vocab_only = params.vocab_only
+        c.no_alloc = params.no_alloc
         if progress.callback is not None:
             c.progress_callback = progress.callback
         return c

@@ -29,6 +29,12 @@ class QuantizeParams:
     imatrix: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
     """Tensor name to the importance of its input columns: [n_cols] float32, or [n_expert * n_cols]."""
     prune_layers: tuple[int, ...] = ()
+    output_type: int | None = None
+    """ggml's number of the type of output.weight, or of a token embedding that is the output layer too."""
+    embedding_type: int | None = None
+    """ggml's number of the token embedding's type."""
+    tensor_types: Mapping[str, int] = field(default_factory=dict)
+    """ggml's number of the type of tensors in whose name a regular expression is found; the first one counts."""
 
 
 def quantize_model(source: Path, target: Path, params: QuantizeParams) -> None:
@@ -49,6 +55,13 @@ def quantize_model(source: Path, target: Path, params: QuantizeParams) -> None:
     if params.prune_layers:
         layers = (ctypes.c_int32 * (len(params.prune_layers) + 1))(*params.prune_layers, -1)
         c.prune_layers = layers
+    if params.output_type is not None:
+        c.output_tensor_type = params.output_type
+    if params.embedding_type is not None:
+        c.token_embedding_type = params.embedding_type
+    if params.tensor_types:
+        pairs = [(pattern.encode(), type_id) for pattern, type_id in params.tensor_types.items()]
+        c.tt_overrides = (lib.llama_model_tensor_override * (len(pairs) + 1))(*pairs)
     last_log_errors(clear=True)
     if lib.llama_model_quantize(path_bytes(source), path_bytes(target), ctypes.byref(c)) != 0:
         reason = first_log_error()

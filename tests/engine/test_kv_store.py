@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from localllm.engine import Engine, disk_tier, engine
 from localllm.engine.kv_store import KVStore
-from localllm.engine.partial_files import claim
 from localllm.engine.radix_tree import as_tokens
+from localllm.partial_files import claim
 from tests.engine.driving import EngineFactory, generate, prompt_of, wait_until
 from tests.engine.test_engine import STEADY_KV
 

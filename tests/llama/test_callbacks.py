@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -10,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from localllm.llama import AbortFlag, Batch, Context, ContextParams, EvalCallback, Model, TensorView
+from localllm.llama import AbortFlag, Batch, Context, ContextParams, EndGraph, EvalCallback, Model, TensorView
 from localllm.llama.context import DECODE_ABORTED, DECODE_OK
 from tests.llama.conftest import MakeContext
 from tests.llama.running import PROMPT, feed
@@ -137,6 +139,65 @@ def test_weights_can_be_read_as_they_are_in_the_file(make_context: MakeContext, 
     np.testing.assert_array_equal(found[0], tensor.data)
 
 
+def test_operations_are_named_and_reshaped_values_share_a_place(make_context: MakeContext) -> None:
+    ops: dict[str, str] = {}
+    places: dict[str, object] = {}
+
+    def look(tensor: TensorView) -> bool:
+        ops[tensor.name] = tensor.op
+        weight, x = tensor.source(0), tensor.source(1)
+        if tensor.op == "MUL_MAT" and weight is not None and x is not None:
+            assert weight.op == "NONE" or not weight.name.endswith(".weight")
+            places[weight.name] = x.place
+        return False
+
+    feed(make_context(eval_callback=EvalCallback(look, lambda t: None)))
+    assert ops["ffn_inp-0"] == "ADD" and ops["result_output"] == "MUL_MAT"
+    q, k, v, up, gate = (
+        places[f"blk.0.{name}.weight"] for name in ("attn_q", "attn_k", "attn_v", "ffn_up", "ffn_gate")
+    )
+    assert q == k == v != up == gate
+    assert q != places["blk.1.attn_q.weight"]
+
+
+def test_views_with_gaps_are_read_as_ggml_strides_them(make_context: MakeContext) -> None:
+    """A view of the query heads, permuted for attention, holds the values of what it looks at."""
+    found: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+
+    def permuted(tensor: TensorView) -> bool:
+        return tensor.op == "PERMUTE" and tensor.type_id == 0
+
+    def take(tensor: TensorView) -> None:
+        source = tensor.source(0)
+        assert source is not None
+        found[tensor.name] = tensor.read_f32(), source.read_f32()
+
+    feed(make_context(eval_callback=EvalCallback(permuted, take)))
+    assert found
+    for view, whole in found.values():
+        assert view.shape != whole.shape
+        np.testing.assert_array_equal(np.sort(view, axis=None), np.sort(whole, axis=None))
+        np.testing.assert_array_equal(view[0].swapaxes(0, 1), whole[0])
+
+
+def test_graph_ends_where_the_callback_says_and_the_context_goes_on(make_context: MakeContext) -> None:
+    seen: list[str] = []
+    ends = True
+
+    def take(tensor: TensorView) -> None:
+        seen.append(tensor.name)
+        if ends and tensor.name == "ffn_inp-0":
+            raise EndGraph
+
+    context = make_context(eval_callback=EvalCallback(lambda t: t.name.startswith("ffn_inp-"), take))
+    feed(context)
+    assert seen == ["ffn_inp-0"]
+    context.memory.clear()
+    ends = False
+    np.testing.assert_array_equal(feed(context), feed(make_context()))
+    assert seen == ["ffn_inp-0", "ffn_inp-0", "ffn_inp-1"]
+
+
 def test_reading_what_is_not_plain_f32_is_an_error(make_context: MakeContext) -> None:
     problems: set[str] = set()
 
@@ -150,6 +211,34 @@ def test_reading_what_is_not_plain_f32_is_an_error(make_context: MakeContext) ->
 
     feed(make_context(eval_callback=EvalCallback(lambda t: True, take)))
     assert "type" in problems
+
+
+def test_ctrl_c_ends_the_decode_and_is_not_lost(slow_model: Model) -> None:
+    """Sent from outside, while callbacks begin and end all the time."""
+    batch = long_batch(256)
+    n_seen = 0
+
+    def take(_: TensorView) -> None:
+        nonlocal n_seen
+        n_seen += 1
+
+    def decode_on_and_on() -> None:
+        for _ in range(1000):
+            context.memory.clear()
+            context.decode(batch)
+
+    params = ContextParams(n_ctx=256, n_batch=256, n_threads=1)
+    with Context(slow_model, params, eval_callback=EvalCallback(lambda t: True, take)) as context:
+        for _ in range(3):
+            timer = threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT))
+            timer.start()
+            with pytest.raises(KeyboardInterrupt):
+                decode_on_and_on()
+            timer.join()
+            assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        context.memory.clear()
+        before = n_seen
+        assert context.decode(batch) == DECODE_OK and n_seen > before + 50, "the next decode goes to its end"
 
 
 @pytest.mark.parametrize("where", ["wants", "take"])

@@ -25,9 +25,9 @@ def claim(file: BinaryIO) -> None:
             fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
-def remove_abandoned(root: Path) -> None:
-    """Delete what killed processes left half written in the folders of `root`."""
-    for path in root.glob(f"*/*{PARTIAL}"):
+def remove_abandoned(root: Path, pattern: str) -> None:
+    """Delete what killed processes left half written: files below `root` whose paths match `pattern`."""
+    for path in root.glob(pattern):
         if sys.platform == "win32":
             unlink(path)
         else:

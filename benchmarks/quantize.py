@@ -1,0 +1,169 @@
+"""Our quantizer beside llama.cpp's, at equal bytes.
+
+    python benchmarks/quantize.py REF.gguf --work DIR [--types Q4_K_M ...] [--variants gptq:shrinkage=0.2 ...]
+
+REF.gguf is a 16-bit model whose weights lie on no grid. Both sides have the same calibration tokens: llama.cpp's own
+quantizer (`llama_model_quantize`) as an importance matrix, ours as second moments besides. Then REF and all files are
+open side by side, and read prose, code and conversations that the calibration has not seen: mean and 99 % quantile of
+KL(REF ‖ file) in nats, and how often both find the same token likeliest.
+
+DIR keeps what was calibrated and made, so a second run measures only what is new. --variants are ways of ours:
+"name:shrinkage=0.1,damping=0.01,sweeps=1"; shrinkage=1 is the diagonal of H alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import time
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from quantize_texts import eval_sets
+from report import introduce
+
+from localllm.calibrate import CalibrationOptions, MomentFolder, calibrate, cut, default_documents, read_documents
+from localllm.evaluate import Comparison, Subject, compare
+from localllm.gguf import ModelShape, read_header
+from localllm.hardware import n_compute_threads
+from localllm.hardware.blas import blas_threads
+from localllm.llama import Model, QuantizeParams, quantize_model
+from localllm.quantize import Imatrix, Rtn, Workers, file_type, plan_mix, quantize
+from localllm.quantize.gptq import Conditioning
+from localllm.quantize.gptq_method import Gptq
+from localllm.quantize.moments import Factors
+
+TYPES = ("Q4_K_M", "Q3_K_M", "Q2_K", "IQ4_XS")
+N_CTX = 512
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A way of ours."""
+
+    name: str
+    conditioning: Conditioning = field(default_factory=Conditioning)
+    n_sweeps: int = 1
+
+    @classmethod
+    def parse(cls, text: str) -> Variant:
+        name, _, rest = text.partition(":")
+        values = dict(item.split("=") for item in rest.split(",") if item)
+        n_sweeps = int(values.pop("sweeps", 1))
+        return cls(name, Conditioning(**{key: float(value) for key, value in values.items()}), n_sweeps)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("reference", type=Path)
+    parser.add_argument("--work", type=Path, required=True, help="a folder for what is made")
+    parser.add_argument("--types", nargs="+", default=TYPES)
+    parser.add_argument("--variants", nargs="+", default=[Variant("gptq")], type=Variant.parse)
+    parser.add_argument("--calibration", nargs="+", type=Path, help="text files; the shipped mix by default")
+    parser.add_argument("--chunks", type=int, help="of calibration, 512 tokens each; all by default")
+    parser.add_argument("--eval-chunks", type=int, default=12, help="of each set, 512 tokens each")
+    parser.add_argument("--threads", type=int, default=n_compute_threads())
+    parser.add_argument("--memory", type=float, default=8, help="GB, for the calibration")
+    parser.add_argument("--json", type=Path)
+    args = parser.parse_args()
+    args.work.mkdir(parents=True, exist_ok=True)
+    introduce(args.reference, threads=str(args.threads))
+    imatrix, moments = calibrated(args)
+    files = {
+        type_name: {"llama.cpp": by_llama_cpp(args, type_name, imatrix)}
+        | {variant.name: by_us(args, type_name, variant, imatrix, moments) for variant in args.variants}
+        for type_name in args.types
+    }
+    found = measure(args, files)
+    if args.json:
+        args.json.write_text(json.dumps(found, indent=1))
+
+
+def calibrated(args: argparse.Namespace) -> tuple[Imatrix, MomentFolder]:
+    """Collect both, or take what a former run left."""
+    name = f"calibration-{args.chunks or 'all'}"
+    folder, out = args.work / name, args.work / f"{name}.imatrix.gguf"
+    documents = read_documents(args.calibration) if args.calibration else default_documents()
+    started = time.perf_counter()
+    with Model(args.reference) as model:
+        chunks = cut(documents, model.vocab, N_CTX, args.chunks)
+        options = CalibrationOptions(args.threads, int(args.memory * 1e9), folder)
+        shape = ModelShape.from_header(read_header(args.reference))
+        imatrix = calibrate(model, shape, chunks, out, options)
+    print(f"calibration: {chunks.n_tokens:,} tokens, {time.perf_counter() - started:.0f} s, {peak()}", flush=True)
+    return imatrix, MomentFolder.open(folder)
+
+
+def by_llama_cpp(args: argparse.Namespace, type_name: str, imatrix: Imatrix) -> Path:
+    target = args.work / f"llama.cpp-{type_name}.gguf"
+    if not target.exists():
+        header = read_header(args.reference)
+        importance = {t.name: imatrix.importance(t).reshape(-1) for t in header.tensors if t.name in imatrix.entries}
+        started = time.perf_counter()
+        params = QuantizeParams(ftype=file_type(type_name).number, n_threads=args.threads, imatrix=importance)
+        quantize_model(args.reference, target, params)
+        print(f"{target.name}: {target.stat().st_size:,} bytes, {time.perf_counter() - started:.0f} s", flush=True)
+    return target
+
+
+def by_us(args: argparse.Namespace, type_name: str, variant: Variant, imatrix: Imatrix, moments: MomentFolder) -> Path:
+    target = args.work / f"{variant.name}-{args.chunks or 'all'}-{type_name}.gguf"
+    if not target.exists():
+        header = read_header(args.reference)
+        mix = plan_mix(header, file_type(type_name), has_imatrix=True)
+        with Workers(args.threads) as workers, blas_threads(1):
+            factors = Factors(moments, variant.conditioning)
+            method = Gptq(workers, factors, Rtn(workers, imatrix), n_sweeps=variant.n_sweeps)
+            made = quantize(header, target, mix, method)
+        print(f"{target.name}: {made.n_bytes:,} bytes, {made.elapsed_s:.0f} s, {peak()}", flush=True)
+    return target
+
+
+def measure(args: argparse.Namespace, files: dict[str, dict[str, Path]]) -> dict[str, Any]:
+    """Read the sets with all files at once; print a table for each type."""
+    found: dict[str, Any] = {}
+    with ExitStack() as stack:
+        reference = stack.enter_context(Model(args.reference))
+        paths = [path for ours in files.values() for path in ours.values()]
+        subjects = [Subject(stack.enter_context(Model(path)), n_threads=args.threads) for path in paths]
+        for name, chunks in eval_sets(reference, args.eval_chunks, N_CTX, args.threads).items():
+            comparison = compare(Subject(reference, n_threads=args.threads), subjects, chunks)
+            print(f"{name}: {comparison.reference.n_scored} tokens, perplexity of the reference "
+                  f"{comparison.reference.perplexity.value:.2f}", flush=True)  # fmt: skip
+            found[name] = rows(files, comparison)
+    return found
+
+
+def rows(files: dict[str, dict[str, Path]], comparison: Comparison) -> dict[str, Any]:
+    evaluations = iter(comparison.others)
+    found: dict[str, Any] = {}
+    for type_name, ours in files.items():
+        base = None
+        for side, path in ours.items():
+            evaluation = next(evaluations)
+            divergence = evaluation.divergence
+            assert divergence is not None
+            kl = divergence.kl.value
+            row = {
+                "bytes": path.stat().st_size, "kl": kl, "kl_se": divergence.kl.standard_error, "p99": divergence.p99,
+                "median": divergence.median, "same_top": divergence.same_top.value,
+                "perplexity": evaluation.perplexity.value,
+            }  # fmt: skip
+            base = base or row
+            change = "" if base is row else f"{kl / base['kl'] - 1:+.0%}, 99 % {row['p99'] / base['p99'] - 1:+.0%}"
+            print(f"  {type_name:7s} {side:12s} {row['bytes']:>13,} bytes  KLD {kl:.4f} ± {row['kl_se']:.4f}  99 % "
+                  f"{row['p99']:.3f}  same top {row['same_top']:.1%}  ppl {row['perplexity']:.2f}  {change}",
+                  flush=True)  # fmt: skip
+            found.setdefault(type_name, {})[side] = row
+    return found
+
+
+def peak() -> str:
+    return f"peak {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6:.1f} GB so far"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,22 @@
+"""Calibration: what the weights of a model are multiplied by while it reads, which is what a quantizer needs."""
+
+from localllm.calibrate.corpus import Chunks, Document, cut, read_documents
+from localllm.calibrate.folder import Moment, MomentFolder
+from localllm.calibrate.mix import default_chats, default_documents
+from localllm.calibrate.sampling import sample_chunks
+from localllm.calibrate.work import CalibrationOptions, Progress, calibrate
+
+__all__ = [
+    "CalibrationOptions",
+    "Chunks",
+    "Document",
+    "Moment",
+    "MomentFolder",
+    "Progress",
+    "calibrate",
+    "cut",
+    "default_chats",
+    "default_documents",
+    "read_documents",
+    "sample_chunks",
+]

