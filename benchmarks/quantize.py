@@ -98,7 +98,7 @@ def calibrated(args: argparse.Namespace) -> tuple[Imatrix, MomentFolder]:
 
 
 def by_llama_cpp(args: argparse.Namespace, type_name: str, imatrix: Imatrix) -> Path:
-    target = args.work / f"llama.cpp-{type_name}.gguf"
+    target = args.work / f"llama.cpp-{args.chunks or 'all'}-{type_name}.gguf"
     if not target.exists():
         header = read_header(args.reference)
         importance = {t.name: imatrix.importance(t).reshape(-1) for t in header.tensors if t.name in imatrix.entries}

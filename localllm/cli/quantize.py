@@ -15,13 +15,14 @@ from localllm.cli.options import thread_options
 from localllm.cli.screen import notice
 from localllm.cli.status import StatusLine
 from localllm.cli.tables import duration, size, table
-from localllm.config import load_settings
+from localllm.config import load_settings, parse_size
 from localllm.errors import RequestError
 from localllm.store import resolve
 
 if TYPE_CHECKING:
     from localllm.gguf import GGMLType, GGUFHeader
     from localllm.quantize import Mix, MixOptions, Progress, Quantized
+    from localllm.workshop import Budget
 
 METHODS = ("gptq", "rtn")
 _FILE = click.Path(path_type=Path)
@@ -31,6 +32,12 @@ _FILE = click.Path(path_type=Path)
 @click.argument("source", metavar="SRC")
 @click.argument("target", metavar="OUT", type=_FILE)
 @click.option("--type", "type_name", metavar="TYPE", default="Q4_K_M", show_default=True, help="The file type to make.")
+@click.option(
+    "--target-size", metavar="SIZE", help="Make a file of at most this size, such as 1.2GB, instead of a type."
+)
+@click.option(
+    "--target-bpw", metavar="N", type=float, help="Make a file of at most so many bits per weight, such as 4.25."
+)
 @click.option(
     "--method",
     type=click.Choice(METHODS),
@@ -78,6 +85,8 @@ def command(
     source: str,
     target: Path,
     type_name: str,
+    target_size: str | None,
+    target_bpw: float | None,
     method: str,
     files: tuple[Path, ...],
     n_chunks: int | None,
@@ -117,8 +126,13 @@ def command(
         allow_requantize,
         may_replace,
         settings.threads,
+        _budget(target_size, target_bpw),
     )
     if dry_run:
+        if request.budget is not None:
+            raise RequestError(
+                "Types for a size are only known once they have been measured.", hint="Leave --dry-run out."
+            )
         header, mix, without = plan_quantization(path, request)
         _warn(mix, header, without)
         click.echo("\n".join(_plan_lines(header, mix)))
@@ -143,10 +157,28 @@ class _Status(CalibrationStatus):
         self.mix = mix
         _warn(mix, header, without_importance)
 
+    def measuring(self, what: str, n_done: int, n_total: int) -> None:
+        self.status.show(f"{what}: {n_done} of {n_total}")
+
     def quantizing(self, progress: Progress) -> None:
         from localllm.gguf import printable
 
         self.status.show(f"{progress.share:.0%} · {duration(progress.left_s)} left · {printable(progress.tensor)}")
+
+
+def _budget(target_size: str | None, target_bpw: float | None) -> Budget | None:
+    from localllm.workshop import Budget
+
+    if target_size is not None and target_bpw is not None:
+        raise RequestError("--target-size and --target-bpw are two sizes.", hint="Leave one of them out.")
+    if target_bpw is not None and not 1 <= target_bpw <= 16:
+        raise RequestError(f"--target-bpw is {target_bpw:g}; it must be from 1 to 16.", hint="Such as 4.25.")
+    if target_size is None:
+        return None if target_bpw is None else Budget(bpw=target_bpw)
+    try:
+        return Budget(n_bytes=parse_size(target_size))
+    except ValueError as error:
+        raise RequestError(f"--target-size is {target_size!r}; it must be {error}.", hint="Such as 1.2GB.") from error
 
 
 def _mix_options(

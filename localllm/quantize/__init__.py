@@ -6,7 +6,7 @@ from localllm.quantize.imatrix import Imatrix, ImatrixEntry, read_imatrix, write
 from localllm.quantize.metadata import imatrix_pairs
 from localllm.quantize.method import Encoder, Method
 from localllm.quantize.mix import Mix, MixOptions, plan_mix
-from localllm.quantize.pipeline import Progress, Quantized, quantize
+from localllm.quantize.pipeline import Progress, Quantized, file_bytes, quantize
 from localllm.quantize.rtn import Rtn
 from localllm.quantize.workers import Workers
 
@@ -26,6 +26,7 @@ __all__ = [
     "check_imatrix",
     "check_source",
     "check_target",
+    "file_bytes",
     "file_type",
     "imatrix_pairs",
     "plan_mix",

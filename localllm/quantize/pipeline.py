@@ -96,9 +96,7 @@ def quantize(
         ModelError: weights are NaN or infinite, or cannot be encoded; the message names the tensor.
     """
     tensors = {tensor.name: tensor for tensor in header.tensors}
-    specs = [TensorSpec(name, trimmed_shape(tensors[name].shape), kind) for name, kind in mix.types.items()]
-    head = head_bytes(output_pairs(header, mix.file_type, more_pairs), specs, header.alignment)
-    n_bytes = len(head) + sum(spec.n_bytes + len(padding(spec.n_bytes, header.alignment)) for spec in specs)
+    head, specs, n_bytes = _layout(header, mix, more_pairs)
     clock = _Clock(on_progress, sum(tensor.n_params for tensor in header.tensors))
     with new_file(target, n_bytes) as file:
         file.write(head)
@@ -106,6 +104,21 @@ def quantize(
             _write_tensor(file, header, tensors[spec.name], spec.type, method, slab_bytes, clock)
             file.write(padding(spec.n_bytes, header.alignment))
     return Quantized(target, n_bytes, clock.n_total, clock.elapsed_s)
+
+
+def file_bytes(header: GGUFHeader, mix: Mix, more_pairs: Sequence[tuple[str, bytes]] = ()) -> int:
+    """Return the size of the file that `quantize` would make."""
+    return _layout(header, mix, more_pairs)[2]
+
+
+def _layout(
+    header: GGUFHeader, mix: Mix, more_pairs: Sequence[tuple[str, bytes]]
+) -> tuple[bytes, list[TensorSpec], int]:
+    """Return the file's head, its tensors in order, and its size."""
+    tensors = {tensor.name: tensor for tensor in header.tensors}
+    specs = [TensorSpec(name, trimmed_shape(tensors[name].shape), kind) for name, kind in mix.types.items()]
+    head = head_bytes(output_pairs(header, mix.file_type, more_pairs), specs, header.alignment)
+    return head, specs, len(head) + sum(spec.n_bytes + len(padding(spec.n_bytes, header.alignment)) for spec in specs)
 
 
 class _Clock:

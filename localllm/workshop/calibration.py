@@ -85,12 +85,7 @@ def calibrate_file(path: Path, out: Path, request: CalibrationRequest, watcher: 
     Raises:
         LocalLLMError: as `plan_model`, `read_documents`, `cut` and `calibrate`.
     """
-    options = LoadOptions(
-        n_ctx=request.n_ctx, gpu_layers=request.gpu_layers, n_threads=request.n_threads, n_slots=1, n_batch=512
-    )
-    shape, plan = plan_model(path, options)
-    if shape.is_encoder:
-        raise UnsupportedModel(f"{path.name} makes no text.", hint="Choose a model that continues text.")
+    shape, plan = _plan(path, request)
     memory_bytes = request.memory_bytes or int(MEMORY_SHARE * available_ram_bytes())
     with load_model(path, plan.n_gpu_layers, watcher.loading) as model:
         chunks = _chunks(model, request, plan, watcher)
@@ -98,6 +93,27 @@ def calibrate_file(path: Path, out: Path, request: CalibrationRequest, watcher: 
             plan.n_threads, memory_bytes, request.moments, request.with_output, stops_early=_cpu_computes_all(plan)
         )
         return Calibration(calibrate(model, shape, chunks, out, wanted, watcher.reading), chunks, shape)
+
+
+def read_chunks(path: Path, request: CalibrationRequest, watcher: CalibrationWatcher) -> Chunks:
+    """Return the text that a calibration would read.
+
+    Raises:
+        LocalLLMError: as `plan_model`, `read_documents` and `cut`.
+    """
+    _, plan = _plan(path, request)
+    with load_model(path, plan.n_gpu_layers, watcher.loading) as model:
+        return _chunks(model, request, plan, watcher)
+
+
+def _plan(path: Path, request: CalibrationRequest) -> tuple[ModelShape, LoadPlan]:
+    options = LoadOptions(
+        n_ctx=request.n_ctx, gpu_layers=request.gpu_layers, n_threads=request.n_threads, n_slots=1, n_batch=512
+    )
+    shape, plan = plan_model(path, options)
+    if shape.is_encoder:
+        raise UnsupportedModel(f"{path.name} makes no text.", hint="Choose a model that continues text.")
+    return shape, plan
 
 
 def _chunks(model: Model, request: CalibrationRequest, plan: LoadPlan, watcher: CalibrationWatcher) -> Chunks:

@@ -1,15 +1,17 @@
-"""Quantizing a model's file: what is asked for checked first, then calibrated where the method needs it, then made."""
+"""Quantizing a model's file: what is asked for checked first, then calibrated where that is needed, then made."""
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
 from localllm.calibrate import MomentFolder
 from localllm.errors import RequestError
+from localllm.evaluate import Chunks
 from localllm.gguf import GGUFHeader, read_header
 from localllm.hardware import n_compute_threads
 from localllm.hardware.blas import blas_threads
@@ -31,14 +33,16 @@ from localllm.quantize import (
     read_imatrix,
 )
 from localllm.quantize.gptq_method import Gptq
-from localllm.quantize.method import Method
 from localllm.quantize.moments import Factors
 from localllm.store.fingerprint import fingerprint
-from localllm.workshop.calibration import CalibrationRequest, CalibrationWatcher, calibrate_file
+from localllm.workshop.budget import Budget, plan_budget
+from localllm.workshop.calibration import CalibrationRequest, CalibrationWatcher, calibrate_file, read_chunks
 
 METHODS = ("gptq", "rtn")
 IMATRIX = "imatrix.gguf"
 """In a folder of second moments, the importance matrix of the same text: it is there once the calibration is done."""
+N_CHUNKS = 8
+"""Of the calibration's text, on which it is measured how much the parts of a model mind errors."""
 
 
 @dataclass(frozen=True)
@@ -49,43 +53,32 @@ class QuantizeRequest:
     method: str = METHODS[0]
     options: MixOptions = field(default_factory=MixOptions)
     imatrix: Path | None = None
-    """An importance matrix; None: for gptq that of the calibration, for rtn none."""
+    """An importance matrix; None: that of a calibration, if the method or the budget needs one."""
     calibration: CalibrationRequest = field(default_factory=CalibrationRequest)
-    """For gptq. Its folder of second moments stays, and serves again; without one, they are deleted in the end."""
+    """Its folder of second moments stays, and serves again; without one, they are deleted in the end."""
     allow_requantize: bool = False
     may_replace: bool = False
     n_threads: int | None = None
+    budget: Budget | None = None
+    """A size, instead of the mix of `type_name`."""
+
+    @property
+    def is_calibrated(self) -> bool:
+        """Whether a calibration is needed."""
+        return self.method == "gptq" or (self.budget is not None and self.imatrix is None)
 
 
 class QuantizeWatcher(CalibrationWatcher, Protocol):
     """Hears of the progress; what it raises ends the work."""
 
     def planned(self, header: GGUFHeader, mix: Mix, without_importance: tuple[str, ...]) -> None:
-        """What each tensor will be, before anything is computed."""
+        """What each tensor will be, before any is made."""
+
+    def measuring(self, what: str, n_done: int, n_total: int) -> None:
+        """How far the search for types is."""
 
     def quantizing(self, progress: Progress) -> None:
         """So many weights are done."""
-
-
-@dataclass(frozen=True)
-class _Job:
-    header: GGUFHeader
-    target: Path
-    mix: Mix
-    watcher: QuantizeWatcher
-    n_threads: int
-
-    def run(self, method: Callable[[Workers], Method], imatrix: tuple[Path, Imatrix] | None) -> Quantized:
-        more = imatrix_pairs(*imatrix) if imatrix else []
-        with Workers(self.n_threads) as workers, blas_threads(1):
-            return quantize(
-                self.header,
-                self.target,
-                self.mix,
-                method(workers),
-                more_pairs=more,
-                on_progress=self.watcher.quantizing,
-            )
 
 
 def plan_quantization(source: Path, request: QuantizeRequest) -> tuple[GGUFHeader, Mix, tuple[str, ...]]:
@@ -96,10 +89,11 @@ def plan_quantization(source: Path, request: QuantizeRequest) -> tuple[GGUFHeade
     """
     header = read_header(source)
     imatrix = None if request.imatrix is None else read_imatrix(request.imatrix)
-    has_imatrix = imatrix is not None or request.method == "gptq"
-    mix = plan_mix(header, file_type(request.type_name), request.options, has_imatrix=has_imatrix)
+    mix = plan_mix(
+        header, file_type(request.type_name), request.options, has_imatrix=imatrix is not None or request.is_calibrated
+    )
     check_source(header, mix, allow_requantize=request.allow_requantize)
-    without = () if imatrix is None and has_imatrix else check_imatrix(header, mix, imatrix)
+    without = () if imatrix is None and request.is_calibrated else check_imatrix(header, mix, imatrix)
     return header, mix, without
 
 
@@ -112,44 +106,72 @@ def quantize_file(source: Path, target: Path, request: QuantizeRequest, watcher:
         LocalLLMError: something asked for is not possible, found before anything is computed where that can be.
     """
     header, mix, without = plan_quantization(source, request)
-    watcher.planned(header, mix, without)
     check_target(header, target, may_replace=request.may_replace)
-    job = _Job(header, target, mix, watcher, request.n_threads or n_compute_threads())
-    return _by_gptq(job, request) if request.method == "gptq" else _by_rtn(job, request)
+    n_threads = request.n_threads or n_compute_threads()
+    with _folder(target, request) as folder, Workers(n_threads) as workers:
+        path = request.imatrix
+        if request.is_calibrated:
+            path = _calibrated(header, request, folder, n_threads, watcher)
+        imatrix = None if path is None else read_imatrix(path)
+        more = imatrix_pairs(path, imatrix) if path is not None and imatrix is not None else []
+        if request.budget is not None:
+            assert imatrix is not None
+            mix = plan_budget(
+                header,
+                request.budget,
+                request.options,
+                imatrix,
+                more,
+                lambda: _some_chunks(header, request, watcher),
+                workers,
+                folder,
+                watcher.measuring,
+            )
+        if request.is_calibrated:
+            without = check_imatrix(header, mix, imatrix)
+        watcher.planned(header, mix, without)
+        method = _method(request, workers, imatrix, folder)
+        with blas_threads(1):
+            return quantize(header, target, mix, method, more_pairs=more, on_progress=watcher.quantizing)
 
 
-def _by_rtn(job: _Job, request: QuantizeRequest) -> Quantized:
-    imatrix = None if request.imatrix is None else read_imatrix(request.imatrix)
-    named = None if request.imatrix is None or imatrix is None else (request.imatrix, imatrix)
-    return job.run(lambda workers: Rtn(workers, imatrix), named)
-
-
-def _by_gptq(job: _Job, request: QuantizeRequest) -> Quantized:
+@contextmanager
+def _folder(target: Path, request: QuantizeRequest) -> Iterator[Path]:
+    """Where measurements lie: what was asked for, or one beside the target, which goes when the file is made."""
     kept = request.calibration.moments
-    folder = kept or job.target.with_name(f".{job.target.name}.calibration")
-    calibration = replace(request.calibration, moments=folder, n_threads=job.n_threads)
-    path = _calibrated(job, request, calibration)
-    imatrix, moments = read_imatrix(path), MomentFolder.open(folder)
-    check_imatrix(job.header, job.mix, imatrix)
-    made = job.run(lambda workers: Gptq(workers, Factors(moments), Rtn(workers, imatrix)), (path, imatrix))
+    folder = kept or target.with_name(f".{target.name}.calibration")
+    if request.is_calibrated or request.budget is not None:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise RequestError(f"Cannot make {folder}: {error.strerror}.", hint="Check the path.") from error
+    yield folder
     if kept is None:
         shutil.rmtree(folder, ignore_errors=True)
-    return made
 
 
-def _calibrated(job: _Job, request: QuantizeRequest, calibration: CalibrationRequest) -> Path:
+def _method(request: QuantizeRequest, workers: Workers, imatrix: Imatrix | None, folder: Path) -> Rtn | Gptq:
+    rounding = Rtn(workers, imatrix)
+    return rounding if request.method == "rtn" else Gptq(workers, Factors(MomentFolder.open(folder)), rounding)
+
+
+def _calibrated(
+    header: GGUFHeader, request: QuantizeRequest, folder: Path, n_threads: int, watcher: QuantizeWatcher
+) -> Path:
     """Return the importance matrix of a calibration that is done; a folder that was given is taken as it is."""
-    folder = calibration.moments
-    assert folder is not None
+    wanted = request.calibration
     path = request.imatrix or folder / IMATRIX
-    says_nothing = not calibration.files and not calibration.from_self and calibration.n_chunks is None
-    if request.calibration.moments is not None and says_nothing and folder.is_dir() and path.exists():
-        if MomentFolder.open(folder).key.model != fingerprint(job.header.path):
+    says_nothing = not wanted.files and not wanted.from_self and wanted.n_chunks is None
+    if wanted.moments is not None and says_nothing and path.exists() and any(folder.iterdir()):
+        if MomentFolder.open(folder).key.model != fingerprint(header.path):
             raise RequestError(f"{folder} holds the second moments of another model.", hint="Give another folder.")
         return path
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise RequestError(f"Cannot make {folder}: {error.strerror}.", hint="Check the path of --moments.") from error
-    calibrate_file(job.header.path, folder / IMATRIX, calibration, job.watcher)
+    moments = folder if request.method == "gptq" else None
+    calibrate_file(header.path, folder / IMATRIX, replace(wanted, moments=moments, n_threads=n_threads), watcher)
     return path
+
+
+def _some_chunks(header: GGUFHeader, request: QuantizeRequest, watcher: QuantizeWatcher) -> Chunks:
+    n_chunks = min(N_CHUNKS, request.calibration.n_chunks or N_CHUNKS)
+    read = read_chunks(header.path, replace(request.calibration, n_chunks=n_chunks), watcher)
+    return Chunks(read.n_ctx, tuple(tuple(map(int, tokens)) for tokens in read.tokens))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -9,14 +10,14 @@ import pytest
 
 from localllm.calibrate import MomentFolder, Progress
 from localllm.errors import LocalLLMError, RequestError
-from localllm.gguf import GGUFHeader, read_header
+from localllm.gguf import GGML_TYPES_BY_NAME, GGUFHeader, read_header
 from localllm.llama import Model
 from localllm.llama.encoding import decode
-from localllm.quantize import Mix, Quantized
+from localllm.quantize import Mix, MixOptions, Quantized
 from localllm.quantize.gptq import proxy_loss
 from localllm.quantize.pipeline import Progress as QuantizeProgress
 from localllm.quantize.pipeline import read_rows
-from localllm.workshop import CalibrationRequest, QuantizeRequest, quantize_file
+from localllm.workshop import Budget, CalibrationRequest, QuantizeRequest, quantize_file
 from tests.calibrate.tiny_moe import write_tiny_moe
 from tests.tiny_model import write_tiny_model
 
@@ -29,6 +30,7 @@ class Watcher:
     def __init__(self, *, stop_after: int | None = None) -> None:
         self.mix: Mix | None = None
         self.n_read = 0
+        self.measured: set[str] = set()
         self.stop_after = stop_after
 
     def loading(self, share: float) -> None: ...
@@ -40,6 +42,9 @@ class Watcher:
 
     def planned(self, header: GGUFHeader, mix: Mix, without_importance: tuple[str, ...]) -> None:
         self.mix = mix
+
+    def measuring(self, what: str, n_done: int, n_total: int) -> None:
+        self.measured.add(what)
 
     def quantizing(self, progress: QuantizeProgress) -> None:
         if self.stop_after is not None and progress.n_done >= self.stop_after:
@@ -154,4 +159,40 @@ def test_text_shorter_than_a_chunk_leaves_nothing(folder: Path) -> None:
     (folder / "text.txt").write_text("Too short.")
     with pytest.raises(RequestError, match="a chunk takes"):
         make(folder, "q.gguf", request_for(folder))
+    assert not (folder / "q.gguf").exists()
+
+
+@pytest.mark.parametrize("bpw", [4.9, 5.5, 6.5])
+def test_a_file_of_a_size_is_nearly_that_large_and_never_larger(tmp_path: Path, bpw: float) -> None:
+    write_tiny_model(tmp_path / "tiny.gguf", n_ctx=4096, n_layer=8, n_embd=128, n_ff=352)
+    (tmp_path / "text.txt").write_text(TEXT)
+    n_params = sum(tensor.n_params for tensor in read_header(tmp_path / "tiny.gguf").tensors)
+    target = int(n_params * bpw / 8)
+    made = make(tmp_path, "q.gguf", request_for(tmp_path, budget=Budget(n_bytes=target)))
+    assert 0.97 * target <= made.n_bytes == made.path.stat().st_size <= target
+    by_bits = make(tmp_path, "b.gguf", request_for(tmp_path, budget=Budget(bpw=bpw)))
+    assert abs(by_bits.n_bytes - made.n_bytes) < 64
+
+
+def test_a_size_leaves_given_types_alone_and_is_measured_once(folder: Path) -> None:
+    given = MixOptions(tensor_types=((re.compile("attn_v"), GGML_TYPES_BY_NAME["q8_0"]),))
+    request = request_for(folder, moments="h", options=given, budget=Budget(bpw=6))
+    first, second = Watcher(), Watcher()
+    made = make(folder, "q.gguf", request, first)
+    types = {tensor.name: tensor.type.name for tensor in read_header(made.path).tensors}
+    assert {kind for name, kind in types.items() if "attn_v" in name} == {"q8_0"}
+    again = make(folder, "q2.gguf", request, second)
+    assert "measuring the parts" in first.measured and "measuring the parts" not in second.measured
+    assert again.path.read_bytes() == made.path.read_bytes()
+
+
+def test_a_size_for_rounding_brings_its_own_importance(folder: Path) -> None:
+    made = make(folder, "q.gguf", request_for(folder, method="rtn", budget=Budget(bpw=6)))
+    assert read_header(made.path).metadata["quantize.imatrix.chunks_count"] > 0
+    assert sorted(path.name for path in folder.iterdir()) == ["q.gguf", "text.txt", "tiny.gguf"]
+
+
+def test_a_size_that_no_types_reach_is_refused(folder: Path) -> None:
+    with pytest.raises(RequestError, match="smallest types take"):
+        make(folder, "q.gguf", request_for(folder, budget=Budget(n_bytes=5_000)))
     assert not (folder / "q.gguf").exists()
