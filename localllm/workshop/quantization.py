@@ -41,7 +41,7 @@ from localllm.workshop.calibration import CalibrationRequest, CalibrationWatcher
 METHODS = ("gptq", "rtn")
 IMATRIX = "imatrix.gguf"
 """In a folder of second moments, the importance matrix of the same text: it is there once the calibration is done."""
-N_CHUNKS = 8
+N_CHUNKS = 4
 """Of the calibration's text, on which it is measured how much the parts of a model mind errors."""
 
 

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import shutil
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from localllm.evaluate import Chunks, Subject, compare
-from localllm.gguf import GGMLType, GGUFHeader
+from localllm.gguf import GGUFHeader
 from localllm.llama import Model
 from localllm.quantize import Imatrix, Mix, Rtn, Workers, file_type, quantize
 from localllm.quantize.allocation import Candidate, group_of
 from localllm.quantize.categories import file_order, layer_of
 
+N_AT_ONCE = 4
+"""Files that are read side by side, so that the source is read once for all of them."""
 PROBE_BITS = 4.0
 """Groups are rounded to the type next above so many bits per weight: errors that are felt, and still small."""
+_PREFIX = ".probes-"
 
 
 def measure_sensitivity(
@@ -29,7 +34,7 @@ def measure_sensitivity(
 ) -> dict[str, float]:
     """Return what a unit of weighted error costs, in nats per token, by group.
 
-    One group after the other is rounded to nearest in a file of its own, which is read beside the source.
+    Each group is rounded to nearest in a file of its own; a few of them at a time are read beside the source.
 
     Args:
         header: of the 16-bit source.
@@ -37,7 +42,7 @@ def measure_sensitivity(
         imatrix: of its inputs.
         chunks: what both read.
         workers: threads to round with, and as many for llama.cpp.
-        folder: where the files lie meanwhile; one of the source's size at a time.
+        folder: where the files lie meanwhile: `N_AT_ONCE`, about as large as the source.
         on_group: hears how many groups are done, and how many there are.
 
     Raises:
@@ -47,21 +52,35 @@ def measure_sensitivity(
     groups: dict[str, list[str]] = defaultdict(list)
     for name in found:
         groups[group_of(name, n_layer)].append(name)
-    costs = {}
-    with Model(header.path) as reference, TemporaryDirectory(dir=folder, prefix=".sensitivity-") as place:
-        base = Subject(reference, n_threads=workers.n_threads)
-        for n_done, (group, names) in enumerate(groups.items(), 1):
-            probes = {name: _probe(found[name]) for name in names}
-            path = Path(place) / "probe.gguf"
-            _round(header, path, {name: probe.kind for name, probe in probes.items()}, imatrix, workers)
-            with Model(path) as model:
-                other = compare(base, [Subject(model, n_threads=workers.n_threads)], chunks).others[0]
-            assert other.divergence is not None
-            error = sum(probe.error for probe in probes.values())
-            costs[group] = max(other.divergence.kl.value, 0.0) / error if error else 0.0
-            path.unlink()
-            on_group(n_done, len(groups))
+    costs: dict[str, float] = {}
+    for stale in folder.glob(f"{_PREFIX}*"):
+        shutil.rmtree(stale, ignore_errors=True)
+    with Model(header.path) as reference, TemporaryDirectory(dir=folder, prefix=_PREFIX) as place:
+        for some in _batched(groups, N_AT_ONCE):
+            probes = {group: {name: _probe(found[name]) for name in groups[group]} for group in some}
+            paths = [_rounded(header, Path(place) / f"{group}.gguf", probes[group], imatrix, workers) for group in some]
+            for group, divergence in zip(some, _divergences(reference, paths, chunks, workers.n_threads), strict=True):
+                error = sum(probe.error for probe in probes[group].values())
+                costs[group] = max(divergence, 0.0) / error if error else 0.0
+            for path in paths:
+                path.unlink()
+            on_group(len(costs), len(groups))
     return costs
+
+
+def _divergences(reference: Model, paths: Sequence[Path], chunks: Chunks, n_threads: int) -> list[float]:
+    """Return the mean divergence of each file from the reference, in nats per token."""
+    with ExitStack() as stack:
+        others = [Subject(stack.enter_context(Model(path)), n_threads=n_threads) for path in paths]
+        found = compare(Subject(reference, n_threads=n_threads), others, chunks)
+    return [other.divergence.kl.value for other in found.others if other.divergence is not None]
+
+
+def _batched(items: Iterable[str], n: int) -> Iterator[list[str]]:
+    """Yield the items in lists of `n`; the last may be shorter."""
+    left = list(items)
+    for start in range(0, len(left), n):
+        yield left[start : start + n]
 
 
 def _probe(choices: list[Candidate]) -> Candidate:
@@ -71,6 +90,11 @@ def _probe(choices: list[Candidate]) -> Candidate:
     return (fine or by_size[-1:])[0]
 
 
-def _round(header: GGUFHeader, path: Path, kinds: Mapping[str, GGMLType], imatrix: Imatrix, workers: Workers) -> None:
-    types = {tensor.name: kinds.get(tensor.name, tensor.type) for tensor in sorted(header.tensors, key=file_order)}
+def _rounded(
+    header: GGUFHeader, path: Path, probes: Mapping[str, Candidate], imatrix: Imatrix, workers: Workers
+) -> Path:
+    """Make a file in which these tensors are rounded, and return its path."""
+    ordered = sorted(header.tensors, key=file_order)
+    types = {tensor.name: probes[tensor.name].kind if tensor.name in probes else tensor.type for tensor in ordered}
     quantize(header, path, Mix(file_type("F16"), types), Rtn(workers, imatrix))
+    return path
