@@ -9,6 +9,8 @@ from collections.abc import Sequence
 
 import pytest
 
+from localllm.llama.library import library
+
 END, END_OF_TURN, START = 256, 257, 258
 _WORDS = [
     b"  ",
@@ -54,11 +56,7 @@ class LlamaVocab:
     """The vocabulary of a GGUF file, read through llama.cpp."""
 
     def __init__(self, path: str) -> None:
-        import llama_cpp
-
-        self._lib = llama_cpp
-        self._quiet = llama_cpp.llama_log_callback(lambda *_: None)
-        llama_cpp.llama_log_set(self._quiet, None)
+        llama_cpp = self._lib = library()
         params = llama_cpp.llama_model_default_params()
         params.vocab_only = True
         self._model = llama_cpp.llama_model_load_from_file(path.encode(), params)

@@ -49,11 +49,11 @@ def test_moments_and_output_layer_on_demand(imatrix: Imatrix, tmp_path: Path) ->
 def test_default_text_has_conversations_in_the_models_template(
     imatrix: Imatrix, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import localllm.calibrate as package
+    from localllm.workshop import calibration
 
     seen = []
-    real = package.cut
-    monkeypatch.setattr(package, "cut", lambda documents, *rest: seen.extend(documents) or real(documents, *rest))
+    real = calibration.cut
+    monkeypatch.setattr(calibration, "cut", lambda documents, *rest: seen.extend(documents) or real(documents, *rest))
     assert imatrix("--chunks", "2", text=False).code == 0
     assert [document.name for document in seen][-1] == "chats" and len(seen) == 6
     chats = seen[-1]

@@ -75,7 +75,7 @@ def test_reasoning_that_the_prompt_begins_ends_within_its_budget_and_a_schema_fo
     source = (smollm2.info.chat_template or "") + "{{ '<think>\n' }}{# </think> #}"
     thinker = LLM(_WithTemplate(smollm2._backend, source))
     schema = {"type": "object", "properties": {"n": {"type": "integer", "minimum": 0, "maximum": 9}}, "required": ["n"]}
-    done = thinker.ask(QUESTION, json_schema=schema, reasoning_budget=12, max_tokens=120, temperature=0)
+    done = thinker.ask(QUESTION, json_schema=schema, reasoning_budget=12, max_tokens=400, temperature=0)
     assert done.finish_reason == "stop"
     jsonschema.validate(json.loads(done.text), schema)
     assert 0 < len(smollm2.tokenize(done.reasoning)) <= 14
