@@ -5,7 +5,7 @@ Reading: a long text streams through a context of --n-ctx cells, in steps of a q
 as many of the newest ones, from nothing) at --positions evenly spaced places; there, the ratio of the two perplexities
 with its 95 % interval. The memory of the process after the first block and at the end.
 
-Writing: --n-generate tokens with the policy "sinks", the default sampling but for --temperature, and a seed; per block the
+Writing: --n-generate tokens with the policy "sinks", default sampling but for --temperature, and a seed; per block the
 share of distinct 4-grams and, with --second-model, the perplexity of its text under that model.
 
 Source: Xiao et al. 2024, sections 4.1 and 4.2.
@@ -49,7 +49,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--block", type=int, default=2000)
     parser.add_argument("--positions", type=int, default=500, help="where the window is computed anew")
     parser.add_argument("--n-generate", type=int, default=20_000)
-    parser.add_argument("--temperature", type=float, default=1.0, help="of the writing; below, a small model soon loops")
+    parser.add_argument("--temperature", type=float, default=1.0, help="of the writing; lower, a small model loops")
     parser.add_argument("--threads", type=int, default=n_compute_threads())
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--json", type=Path)
