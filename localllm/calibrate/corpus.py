@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from localllm.errors import RequestError
 from localllm.llama import Vocab
+from localllm.text_files import read_text
 
 N_CTX_MIN = 16
 """A shorter chunk is no text. llama-imatrix ignores products of fewer rows."""
@@ -72,19 +73,7 @@ def read_documents(paths: Iterable[Path]) -> list[Document]:
     Raises:
         RequestError: one cannot be read, or is not UTF-8.
     """
-    return [Document(str(path), _read(path)) for path in paths]
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_bytes().decode("utf-8-sig")
-    except OSError as error:
-        raise RequestError(f"Cannot read {path}: {error.strerror}.", hint="Check the path.") from error
-    except UnicodeDecodeError as error:
-        raise RequestError(
-            f"{path} is not UTF-8 text: byte {error.start} is 0x{error.object[error.start]:02X}.",
-            hint="Give plain text in UTF-8.",
-        ) from error
+    return [Document(str(path), read_text(path)) for path in paths]
 
 
 def cut(documents: Sequence[Document], vocab: Vocab, n_ctx: int, n_chunks: int | None = None) -> Chunks:

@@ -4,7 +4,8 @@ from localllm.evaluate.chunks import Chunks
 from localllm.evaluate.lane import Subject
 from localllm.evaluate.measure import compare, perplexity
 from localllm.evaluate.results import Comparison, Divergence, Estimate, Evaluation
-from localllm.evaluate.text import default_text, read_text
+from localllm.evaluate.text import default_text
+from localllm.text_files import read_text
 
 __all__ = [
     "Chunks",

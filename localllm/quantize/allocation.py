@@ -45,11 +45,15 @@ class Candidate:
     """Weighted squared error of the whole tensor."""
 
 
-def group_of(name: str, n_layer: int) -> str:
-    """Return the group of tensors that are taken to be equally sensitive: what it is, and how deep."""
-    layer = layer_of(name)
-    part = category(name).name.lower()
-    return part if layer < 0 else f"{part}.{layer * N_DEPTHS // max(n_layer, 1)}"
+def groups_of(header: GGUFHeader) -> dict[str, str]:
+    """Return, for each tensor, the group of those that are taken to be equally sensitive: what it is, and how deep."""
+    n_layer = 1 + max(layer_of(tensor.name) for tensor in header.tensors)
+    return {tensor.name: _group(tensor.name, n_layer) for tensor in header.tensors}
+
+
+def _group(name: str, n_layer: int) -> str:
+    layer, part = layer_of(name), category(name).name.lower()
+    return part if layer < 0 else f"{part}.{layer * N_DEPTHS // n_layer}"
 
 
 def candidates(

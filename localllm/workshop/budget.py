@@ -13,8 +13,7 @@ from localllm.evaluate import Chunks
 from localllm.gguf import GGMLType, GGUFHeader
 from localllm.gguf.new_file import new_file
 from localllm.quantize import FileType, Imatrix, Mix, MixOptions, Workers, file_bytes, file_type, plan_mix
-from localllm.quantize.allocation import Candidate, allocate, candidates, group_of, padded
-from localllm.quantize.categories import layer_of
+from localllm.quantize.allocation import Candidate, allocate, candidates, groups_of, padded
 from localllm.workshop.sensitivity import measure_sensitivity
 
 _FILE_TYPES = {
@@ -79,9 +78,8 @@ def plan_budget(
     other_bytes = file_bytes(header, whole, more_pairs) - sum(
         padded(whole.types[name].n_bytes(sizes[name]), header.alignment) for name in free
     )
-    cost = _sensitivity(header, free, imatrix, chunks, workers, folder, on_progress)
-    n_layer = 1 + max(map(layer_of, found), default=0)
-    types = allocate(free, lambda name: cost[group_of(name, n_layer)], budget.of(header) - other_bytes)
+    cost, group = _sensitivity(header, free, imatrix, chunks, workers, folder, on_progress), groups_of(header)
+    types = allocate(free, lambda name: cost[group[name]], budget.of(header) - other_bytes)
     return replace(whole, file_type=_label(types, sizes), types={**whole.types, **types}, fallbacks=())
 
 
@@ -96,10 +94,9 @@ def _sensitivity(
 ) -> dict[str, float]:
     path = folder / FOLDER / "sensitivity.json"
     path.parent.mkdir(exist_ok=True)
-    n_layer = 1 + max(map(layer_of, found), default=0)
-    wanted = {group_of(name, n_layer) for name in found}
+    group = groups_of(header)
     known = _read(path)
-    if not wanted <= known.keys():
+    if not {group[name] for name in found} <= known.keys():
         known = measure_sensitivity(
             header,
             found,

@@ -13,8 +13,8 @@ from localllm.evaluate import Chunks, Subject, compare
 from localllm.gguf import GGUFHeader
 from localllm.llama import Model
 from localllm.quantize import Imatrix, Mix, Rtn, Workers, file_type, quantize
-from localllm.quantize.allocation import Candidate, group_of
-from localllm.quantize.categories import file_order, layer_of
+from localllm.quantize.allocation import Candidate, groups_of
+from localllm.quantize.categories import file_order
 
 N_AT_ONCE = 4
 """Files that are read side by side, so that the source is read once for all of them."""
@@ -48,10 +48,10 @@ def measure_sensitivity(
     Raises:
         LocalLLMError: as `quantize` and `compare`.
     """
-    n_layer = 1 + max(map(layer_of, found), default=0)
+    group_by_name = groups_of(header)
     groups: dict[str, list[str]] = defaultdict(list)
     for name in found:
-        groups[group_of(name, n_layer)].append(name)
+        groups[group_by_name[name]].append(name)
     costs: dict[str, float] = {}
     for stale in folder.glob(f"{_PREFIX}*"):
         shutil.rmtree(stale, ignore_errors=True)

