@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from localllm.errors import RequestError
 from localllm.quantize.gptq.cholesky import NotPositiveDefinite, upper_factor
-from localllm.quantize.gptq.order import Order, column_order
+from localllm.quantize.gptq.order import Arrange, Order, column_order
 
 Floats = NDArray[np.float32]
 
@@ -151,9 +151,9 @@ class Factor:
 
 
 def factorize(
-    moments: SecondMoments, conditioning: Conditioning | None = None, *, by_importance: bool = True
+    moments: SecondMoments, conditioning: Conditioning | None = None, *, arrange: Arrange = column_order
 ) -> Factor:
-    """Condition the moments and factor them, the columns by importance (`column_order`) or as they are.
+    """Condition the moments and factor them, the columns in the order that `arrange` makes of their importance.
 
     The correlations are factored, not H: inputs differ by orders of magnitude, and scaled to unit diagonal float32 is
     enough. A column that was never active has no correlations; it is rounded to nearest, weighted by the damping alone.
@@ -169,7 +169,7 @@ def factorize(
     variance += conditioning.damping * mean
     dead = variance == 0
     variance[dead] = mean
-    order = column_order(variance) if by_importance else np.arange(moments.n_cols)
+    order = arrange(variance)
     variance = variance[order]
     deviation = np.sqrt(variance)
     hessian = moments.total[np.ix_(order, order)].astype(np.float32)
