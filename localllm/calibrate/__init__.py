@@ -2,6 +2,7 @@
 
 from localllm.calibrate.corpus import Chunks, Document, cut, read_documents
 from localllm.calibrate.folder import Moment, MomentFolder
+from localllm.calibrate.gradients import GradientFolder
 from localllm.calibrate.mix import default_chats, default_documents
 from localllm.calibrate.sampling import sample_chunks
 from localllm.calibrate.work import CalibrationOptions, Progress, calibrate
@@ -10,6 +11,7 @@ __all__ = [
     "CalibrationOptions",
     "Chunks",
     "Document",
+    "GradientFolder",
     "Moment",
     "MomentFolder",
     "Progress",
