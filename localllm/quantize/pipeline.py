@@ -92,7 +92,8 @@ def quantize(
         slab_bytes: float32 rows in memory at once, in bytes; the method may take as much again.
 
     Raises:
-        RequestError: the file cannot be written, or the disk has no room for it.
+        RequestError: the file cannot be written.
+        NotEnoughDisk: the disk has no room for it.
         ModelError: weights are NaN or infinite, or cannot be encoded; the message names the tensor.
     """
     tensors = {tensor.name: tensor for tensor in header.tensors}
