@@ -49,6 +49,8 @@ class CalibrationRequest:
     """Of text that the model draws."""
     moments: Path | None = None
     """The folder for second moments; None collects none."""
+    may_replace_moments: bool = False
+    """Delete what the folder holds of another model or text."""
     memory_bytes: int | None = None
     """What all may take; None: three quarters of what is free."""
     with_output: bool = False
@@ -90,7 +92,12 @@ def calibrate_file(path: Path, out: Path, request: CalibrationRequest, watcher: 
     with load_model(path, plan.n_gpu_layers, watcher.loading) as model:
         chunks = _chunks(model, request, plan, watcher)
         wanted = CalibrationOptions(
-            plan.n_threads, memory_bytes, request.moments, request.with_output, stops_early=_cpu_computes_all(plan)
+            plan.n_threads,
+            memory_bytes,
+            request.moments,
+            may_replace_moments=request.may_replace_moments,
+            with_output=request.with_output,
+            stops_early=_cpu_computes_all(plan),
         )
         return Calibration(calibrate(model, shape, chunks, out, wanted, watcher.reading), chunks, shape)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -87,8 +88,17 @@ def plan_quantization(source: Path, request: QuantizeRequest) -> tuple[GGUFHeade
     Raises:
         LocalLLMError: the source, or what is asked for, is not possible.
     """
+    return _planned(source, request, _given_imatrix(request))
+
+
+def _given_imatrix(request: QuantizeRequest) -> Imatrix | None:
+    return None if request.imatrix is None else read_imatrix(request.imatrix)
+
+
+def _planned(
+    source: Path, request: QuantizeRequest, imatrix: Imatrix | None
+) -> tuple[GGUFHeader, Mix, tuple[str, ...]]:
     header = read_header(source)
-    imatrix = None if request.imatrix is None else read_imatrix(request.imatrix)
     mix = plan_mix(
         header, file_type(request.type_name), request.options, has_imatrix=imatrix is not None or request.is_calibrated
     )
@@ -105,14 +115,15 @@ def quantize_file(source: Path, target: Path, request: QuantizeRequest, watcher:
     Raises:
         LocalLLMError: something asked for is not possible, found before anything is computed where that can be.
     """
-    header, mix, without = plan_quantization(source, request)
+    imatrix = _given_imatrix(request)
+    header, mix, without = _planned(source, request, imatrix)
     check_target(header, target, may_replace=request.may_replace)
     n_threads = request.n_threads or n_compute_threads()
     with _folder(target, request) as folder, Workers(n_threads) as workers:
         path = request.imatrix
         if request.is_calibrated:
-            path = _calibrated(header, request, folder, n_threads, watcher)
-        imatrix = None if path is None else read_imatrix(path)
+            path = _calibrated(header, request, imatrix, folder, n_threads, watcher)
+            imatrix = imatrix or read_imatrix(path)
         more = imatrix_pairs(path, imatrix) if path is not None and imatrix is not None else []
         if request.budget is not None:
             assert imatrix is not None
@@ -145,7 +156,12 @@ def _folder(target: Path, request: QuantizeRequest) -> Iterator[Path]:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise RequestError(f"Cannot make {folder}: {error.strerror}.", hint="Check the path.") from error
-    yield folder
+    try:
+        yield folder
+    except BaseException:
+        with contextlib.suppress(OSError):
+            folder.rmdir()  # one that holds something stays, for the next run
+        raise
     if kept is None:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -156,19 +172,37 @@ def _method(request: QuantizeRequest, workers: Workers, imatrix: Imatrix | None,
 
 
 def _calibrated(
-    header: GGUFHeader, request: QuantizeRequest, folder: Path, n_threads: int, watcher: QuantizeWatcher
+    header: GGUFHeader,
+    request: QuantizeRequest,
+    imatrix: Imatrix | None,
+    folder: Path,
+    n_threads: int,
+    watcher: QuantizeWatcher,
 ) -> Path:
     """Return the importance matrix of a calibration that is done; a folder that was given is taken as it is."""
     wanted = request.calibration
     path = request.imatrix or folder / IMATRIX
     says_nothing = not wanted.files and not wanted.from_self and wanted.n_chunks is None
-    if wanted.moments is not None and says_nothing and path.exists() and any(folder.iterdir()):
-        if MomentFolder.open(folder).key.model != fingerprint(header.path):
-            raise RequestError(f"{folder} holds the second moments of another model.", hint="Give another folder.")
+    is_there = wanted.moments is not None and says_nothing and path.exists() and any(folder.iterdir())
+    if is_there and (request.method == "rtn" or _has_all(folder, header, imatrix or read_imatrix(path))):
         return path
     moments = folder if request.method == "gptq" else None
-    calibrate_file(header.path, folder / IMATRIX, replace(wanted, moments=moments, n_threads=n_threads), watcher)
+    may_replace = wanted.moments is None
+    asked = replace(wanted, moments=moments, may_replace_moments=may_replace, n_threads=n_threads)
+    calibrate_file(header.path, folder / IMATRIX, asked, watcher)
     return path
+
+
+def _has_all(folder: Path, header: GGUFHeader, imatrix: Imatrix) -> bool:
+    """Whether a folder holds the second moments of all that an importance matrix knows; a run may have been stopped.
+
+    Raises:
+        RequestError: they are of another model.
+    """
+    moments = MomentFolder.open(folder)
+    if moments.key.model != fingerprint(header.path):
+        raise RequestError(f"{folder} holds the second moments of another model.", hint="Give another folder.")
+    return all(moments.covers(name) for name in imatrix.entries)
 
 
 def _some_chunks(header: GGUFHeader, request: QuantizeRequest, watcher: QuantizeWatcher) -> Chunks:
