@@ -25,13 +25,15 @@ class Bert(Family):
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
-        # llama.cpp's GELU is the approximation by tanh, which is within 0.0005 of BERT's own.
-        config.demand("hidden_act", "gelu", "gelu_new", "gelu_pytorch_tanh")
-        config.demand("position_embedding_type", "absolute")
-        config.demand("is_decoder", False)
         self.is_classifier = "BertForSequenceClassification" in (config.sequence("architectures") or ())
         if self.is_classifier:
             self.pooling = gguf.PoolingType.RANK
+
+    def check(self) -> None:
+        # llama.cpp's GELU is the approximation by tanh, which is within 0.0005 of BERT's own.
+        self.config.demand("hidden_act", "gelu", "gelu_new", "gelu_pytorch_tanh")
+        self.config.demand("position_embedding_type", "absolute")
+        self.config.demand("is_decoder", False)
 
     def source_name(self, name: str) -> str | None:
         name = name.removeprefix(_PREFIX)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gguf
+
 from localllm.convert.config import Config
 from localllm.convert.families.base import Family
 from localllm.convert.families.bert import Bert
@@ -77,4 +79,23 @@ def family_of(config: Config) -> Family:
             f"The architecture is {name!r} (model_type {model_type!r}), which cannot be converted.",
             hint=f"Known are {', '.join(_FAMILIES)}.",
         )
-    return _FAMILIES[name](config)
+    family = _FAMILIES[name](config)
+    family.check()
+    return family
+
+
+def family_of_converted(architecture: str, config: Config) -> Family:
+    """Return the family of a model that is a GGUF file already.
+
+    Args:
+        architecture: llama.cpp's name.
+        config: what the file says, in config.json's words.
+
+    Raises:
+        UnsupportedModel: it is none that is known.
+    """
+    for kind in _FAMILIES.values():
+        if gguf.MODEL_ARCH_NAMES[kind.arch] == architecture:
+            return kind(config)
+    known = sorted({gguf.MODEL_ARCH_NAMES[kind.arch] for kind in _FAMILIES.values()})
+    raise UnsupportedModel(f"The architecture is {architecture!r}.", hint=f"Known are {', '.join(known)}.")
