@@ -23,10 +23,11 @@ from tests.convert.adapters import ALPHA, RANK, merge, random_halves, shape_of, 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
-from tests.convert.zoo import DECODERS, save  # noqa: E402
+from tests.convert.zoo import DECODERS, Case, save  # noqa: E402
 
 TOKENS = np.random.default_rng(1).integers(0, 260, 40).tolist()
-TOLERANCE = 1e-3
+TOLERANCE = 1e-4
+"""Largest difference of logits over the largest logit; 2e-5 was measured, and 7e-4 where the model has a GELU."""
 LINEAR = r"(q|k|v|o|gate|up|down)_proj"
 
 
@@ -76,6 +77,10 @@ CASES = (
 )  # fmt: skip
 
 
+def case_of(name: str) -> Case:
+    return next(case for case in DECODERS if case.name == name)
+
+
 def modules_of(folder: Path, pattern: str) -> dict[str, tuple[int, int]]:
     """Return the inputs and outputs of all matrices whose module's last part matches."""
     found = {}
@@ -106,7 +111,7 @@ def logits_with(path: Path, adapter: Path) -> NDArray[np.float32]:
 
 def adapted(case: Adapted, folder: Path) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
     """Return llama.cpp's logits with the adapter, transformers' with it merged in, and transformers' without."""
-    plain = save(next(one for one in DECODERS if one.name == case.model), folder / "model")
+    plain = save(case_of(case.model), folder / "model")
     convert(folder / "model", folder / "model.gguf", "f32")
     modules = modules_of(folder / "model", case.modules)
     ranks = {name: int(of_pattern(case.config.get("rank_pattern", {}), name, RANK)) for name in modules}
@@ -134,9 +139,9 @@ def adapted(case: Adapted, folder: Path) -> tuple[NDArray[np.float32], NDArray[n
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)
 def test_logits_are_those_of_the_merged_model(tmp_path: Path, case: Adapted) -> None:
     found, expected, without = adapted(case, tmp_path)
-    largest = np.abs(expected).max()
-    assert np.abs(found - expected).max() <= TOLERANCE * largest
-    assert np.abs(without - expected).max() > 50 * TOLERANCE * largest, "the adapter changes something"
+    largest, of_model = np.abs(expected).max(), case_of(case.model).tolerance
+    assert np.abs(found - expected).max() <= max(TOLERANCE, of_model) * largest
+    assert np.abs(without - expected).max() > 0.5 * largest, "the adapter changes what the model says"
 
 
 MUTANTS = (

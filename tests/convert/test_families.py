@@ -26,7 +26,7 @@ from tests.convert.checkpoints import safetensors_bytes
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
-from tests.convert.zoo import DECODERS, ENCODERS, RERANKER, Case, save  # noqa: E402
+from tests.convert.zoo import DECODERS, ENCODERS, RERANKERS, Case, save  # noqa: E402
 
 TOKENS = np.random.default_rng(1).integers(0, 260, 40).tolist()
 
@@ -83,8 +83,9 @@ def test_vectors_are_those_of_transformers(tmp_path: Path, case: Case) -> None:
     assert difference(vectors_of(tmp_path / "out.gguf", TOKENS), expected) <= case.tolerance
 
 
-def test_scores_are_those_of_transformers(tmp_path: Path) -> None:
-    model = save(RERANKER, tmp_path / "reranker")
+@pytest.mark.parametrize("case", RERANKERS, ids=lambda case: case.name)
+def test_scores_are_those_of_transformers(tmp_path: Path, case: Case) -> None:
+    model = save(case, tmp_path / "reranker")
     convert(tmp_path / "reranker", tmp_path / "out.gguf", "f32")
     with torch.no_grad():
         expected = float(model(torch.tensor([TOKENS])).logits[0, 0])
@@ -93,7 +94,7 @@ def test_scores_are_those_of_transformers(tmp_path: Path) -> None:
     params = ContextParams(n_ctx=256, n_threads=1, embeddings=True, pooling="rank", flash_attention=False)
     with Model(tmp_path / "out.gguf") as loaded, Context(loaded, params) as context:
         assert context.decode(batch) == DECODE_OK
-        assert abs(float(context.pooled_embedding(0)[0]) - expected) <= RERANKER.tolerance * max(1.0, abs(expected))
+        assert abs(float(context.pooled_embedding(0)[0]) - expected) <= case.tolerance * max(1.0, abs(expected))
 
 
 def reversed_experts(family: Any, name: str, parts: Any) -> Any:

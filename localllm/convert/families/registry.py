@@ -14,6 +14,7 @@ from localllm.convert.families.nomic import NomicBert
 from localllm.convert.families.phi3 import Phi3
 from localllm.convert.families.qwen import Qwen2, Qwen3, Qwen3Moe
 from localllm.convert.families.smollm3 import SmolLM3
+from localllm.convert.families.xlm_roberta import XlmRoberta
 from localllm.errors import InvalidCheckpoint, UnsupportedModel
 
 _FAMILIES: dict[str, type[Family]] = {
@@ -32,6 +33,8 @@ _FAMILIES: dict[str, type[Family]] = {
     "BertModel": Bert,
     "BertForMaskedLM": Bert,
     "BertForSequenceClassification": Bert,
+    "XLMRobertaModel": XlmRoberta,
+    "XLMRobertaForSequenceClassification": XlmRoberta,
     "NomicBertModel": NomicBert,
 }
 _CLASS_OF_TYPE = {
@@ -48,6 +51,7 @@ _CLASS_OF_TYPE = {
     "phi3": "Phi3ForCausalLM",
     "gpt2": "GPT2LMHeadModel",
     "bert": "BertModel",
+    "xlm-roberta": "XLMRobertaModel",
     "nomic_bert": "NomicBertModel",
 }
 """For a config.json that names no class: what its model_type is the language model of."""
