@@ -16,9 +16,8 @@ from localllm.convert import convert, convert_adapter
 from localllm.convert.safetensors import read_tensors
 from localllm.convert.tensors import copied
 from localllm.gguf import check_adapter, read_header
-from localllm.llama import Batch, Context, ContextParams, LoraAdapter, Model
-from localllm.llama.context import DECODE_OK
 from tests.convert.adapters import ALPHA, RANK, merge, random_halves, shape_of, write_adapter
+from tests.convert.logits import logits_with
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
@@ -96,19 +95,6 @@ def of_pattern(patterns: dict[str, Any], module: str, default: float) -> float:
     return next((value for key, value in patterns.items() if re.match(rf"(.*\.)?({key})$", module)), default)
 
 
-def logits_with(path: Path, adapter: Path) -> NDArray[np.float32]:
-    """Return llama.cpp's logits after each token, with an adapter: [n_tokens, n_vocab]."""
-    params = ContextParams(
-        n_ctx=256, n_outputs_max=len(TOKENS), n_threads=1, kv_type_k="f32", kv_type_v="f32", flash_attention=False
-    )
-    batch = Batch(len(TOKENS))
-    batch.add_outputs(TOKENS, 0, 0)
-    with Model(path) as model, LoraAdapter(model, adapter) as lora, Context(model, params) as context:
-        context.set_adapters([(lora, 1.0)])
-        assert context.decode(batch) == DECODE_OK
-        return context.logits_rows(batch).copy()
-
-
 def adapted(case: Adapted, folder: Path) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
     """Return llama.cpp's logits with the adapter, transformers' with it merged in, and transformers' without."""
     plain = save(case_of(case.model), folder / "model")
@@ -124,7 +110,7 @@ def adapted(case: Adapted, folder: Path) -> tuple[NDArray[np.float32], NDArray[n
     check_adapter(
         read_header(folder / "adapter.gguf"), read_header(folder / "model.gguf"), plain.config.num_hidden_layers
     )
-    found = logits_with(folder / "model.gguf", folder / "adapter.gguf")
+    found = logits_with(folder / "model.gguf", TOKENS, folder / "adapter.gguf")
     scales = {}
     for name, rank in ranks.items():
         alpha = of_pattern(case.config.get("alpha_pattern", {}), name, ALPHA)

@@ -22,6 +22,7 @@ from localllm.convert.safetensors import read_tensors
 from localllm.llama import Batch, Context, ContextParams, Model
 from localllm.llama.context import DECODE_OK
 from tests.convert.checkpoints import safetensors_bytes
+from tests.convert.logits import logits_with
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
@@ -29,18 +30,6 @@ transformers = pytest.importorskip("transformers")
 from tests.convert.zoo import DECODERS, ENCODERS, RERANKERS, Case, save  # noqa: E402
 
 TOKENS = np.random.default_rng(1).integers(0, 260, 40).tolist()
-
-
-def logits_of(path: Path, tokens: Sequence[int]) -> NDArray[np.float32]:
-    """Return llama.cpp's logits after each token: [n_tokens, n_vocab]."""
-    params = ContextParams(
-        n_ctx=256, n_outputs_max=len(tokens), n_threads=1, kv_type_k="f32", kv_type_v="f32", flash_attention=False
-    )
-    batch = Batch(len(tokens))
-    batch.add_outputs(tokens, 0, 0)
-    with Model(path) as model, Context(model, params) as context:
-        assert context.decode(batch) == DECODE_OK
-        return context.logits_rows(batch).copy()
 
 
 def vectors_of(path: Path, tokens: Sequence[int]) -> NDArray[np.float32]:
@@ -70,7 +59,7 @@ def test_logits_are_those_of_transformers(tmp_path: Path, case: Case) -> None:
     made = convert(tmp_path / case.name, tmp_path / "out.gguf", "f32")
     with torch.no_grad():
         expected = model(torch.tensor([TOKENS])).logits[0].float().numpy()
-    assert difference(logits_of(tmp_path / "out.gguf", TOKENS), expected) <= case.tolerance
+    assert difference(logits_with(tmp_path / "out.gguf", TOKENS), expected) <= case.tolerance
     assert 0 <= made.n_params - n_unique(model) <= 16, "nothing is left out; frequencies may be added"
 
 
@@ -125,7 +114,7 @@ def test_wrong_rule_is_found_out(
     convert(tmp_path / name, tmp_path / "out.gguf", "f32")
     with torch.no_grad():
         expected = model(torch.tensor([TOKENS])).logits[0].numpy()
-    assert difference(logits_of(tmp_path / "out.gguf", TOKENS), expected) > 5 * case.tolerance
+    assert difference(logits_with(tmp_path / "out.gguf", TOKENS), expected) > 5 * case.tolerance
 
 
 def test_language_model_of_a_model_that_sees_is_the_language_model(tmp_path: Path) -> None:
@@ -145,7 +134,7 @@ def test_language_model_of_a_model_that_sees_is_the_language_model(tmp_path: Pat
         made = convert(folder, tmp_path / "seeing.gguf", "f32")
         assert "only its language model" in made.notes[0]
         np.testing.assert_array_equal(
-            logits_of(tmp_path / "seeing.gguf", TOKENS), logits_of(tmp_path / "text.gguf", TOKENS)
+            logits_with(tmp_path / "seeing.gguf", TOKENS), logits_with(tmp_path / "text.gguf", TOKENS)
         )
 
 
@@ -163,6 +152,6 @@ def test_half_precision_checkpoint_is_read_exactly(tmp_path: Path, case: Case) -
     )
     with torch.no_grad():
         expected = loaded(torch.tensor([TOKENS])).logits[0].numpy()
-    assert difference(logits_of(tmp_path / "out.gguf", TOKENS), expected) <= 2e-2
+    assert difference(logits_with(tmp_path / "out.gguf", TOKENS), expected) <= 2e-2
     convert(tmp_path / "half", tmp_path / "out.gguf", "f32")
-    assert difference(logits_of(tmp_path / "out.gguf", TOKENS), expected) <= case.tolerance
+    assert difference(logits_with(tmp_path / "out.gguf", TOKENS), expected) <= case.tolerance
