@@ -64,7 +64,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True, help="a folder for what is made")
     parser.add_argument("--types", nargs="+", default=TYPES)
     parser.add_argument("--variants", nargs="+", default=[Variant("gptq")], type=Variant.parse)
-    parser.add_argument("--sized", action="store_true", help="add a mix of our own, at most as large as llama.cpp's file")
+    parser.add_argument("--sized", action="store_true", help="add a mix of our own, no larger than llama.cpp's file")
     parser.add_argument("--calibration", nargs="+", type=Path, help="text files; the shipped mix by default")
     parser.add_argument("--chunks", type=int, help="of calibration, 512 tokens each; all by default")
     parser.add_argument("--eval-chunks", type=int, default=12, help="of each set, 512 tokens each")
