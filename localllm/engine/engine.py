@@ -319,6 +319,8 @@ class Engine:
     def _take_commands(self, timeout_s: float | None = 0.0) -> int:
         """Carry out what has been asked, after waiting for it so long; None waits for ever. Return how much it was."""
         n = 0
+        if timeout_s == 0.0 and self._commands.empty():
+            return n
         with contextlib.suppress(queue.Empty):
             while True:
                 command = self._commands.get(timeout=timeout_s) if timeout_s != 0 else self._commands.get_nowait()
