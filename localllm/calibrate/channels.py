@@ -18,9 +18,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from localllm.calibrate.inputs import MatrixInput, Seen
+from localllm.calibrate.inputs import OUTPUT_WEIGHTS, MatrixInput, Seen
 
 Floats = NDArray[np.float64]
+_OUTPUT = "output"
 _PLACE = re.compile(r"^blk\.\d+\.|\.weight$")
 
 
@@ -94,8 +95,8 @@ class ChannelSums:
 
 
 def kind_of(weight: str) -> str:
-    """Return what a weight is in every layer: "attn_q" of "blk.7.attn_q.weight"."""
-    return _PLACE.sub("", weight)
+    """Return what a weight is in every layer: "attn_q" of "blk.7.attn_q.weight"; "output", also under another name."""
+    return _OUTPUT if weight in OUTPUT_WEIGHTS else _PLACE.sub("", weight)
 
 
 def profiles(sums: Iterable[ChannelSums], rule: OutlierRule) -> tuple[InputProfile, ...]:

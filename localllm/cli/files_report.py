@@ -133,7 +133,7 @@ class FilesReport:
         yield "same top", lambda file: _divergence(file, lambda found: f"{found.same_top.value:.1%}")
         yield "prompt tok/s", lambda file: NOTHING if file.speed is None else _rate(file.speed.prompt)
         yield "generation tok/s", lambda file: NOTHING if file.speed is None else _rate(file.speed.generation)
-        yield "made in", lambda file: duration(self.made[file.path].elapsed_s) if file.path in self.made else NOTHING
+        yield "made in", lambda file: f"{self.made[file.path].elapsed_s:.0f} s" if file.path in self.made else NOTHING
 
     def _fields_of(self, file: MeasuredFile) -> dict[str, Any]:
         made = self.made.get(file.path)

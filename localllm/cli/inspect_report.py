@@ -15,7 +15,7 @@ from localllm.cli.tables import table
 if TYPE_CHECKING:
     from localllm.workshop import Inspection
 
-N_CHANNELS_SHOWN = 12
+N_CHANNELS_SHOWN = 6
 """Of each kind of input; JSON has all."""
 
 

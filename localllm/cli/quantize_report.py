@@ -42,7 +42,7 @@ class Reporter:
     def __init__(self, source: Path, request: MeasureRequest, watcher: MeasureWatcher) -> None:
         from localllm.workshop import check_files
 
-        check_files([source], request, watcher)
+        check_files([source], request)
         self._source, self._request, self._watcher = source, request, watcher
         self._started = time.monotonic()
 

@@ -60,7 +60,7 @@ def bench_file(source: Path, request: BenchRequest, watcher: QuantizeWatcher) ->
     types = list(dict.fromkeys(file_type(name).name for name in request.types))
     plans = [_quantize_request(request, name) for name in types]
     sizes = [_planned_bytes(source, plan) for plan in plans]
-    check_files(there, request.measure, watcher)
+    check_files(there, request.measure)
     with _folders(request.out) as (folder, temporary):
         targets = {folder / f"{source.stem}-{plan.type_name}.gguf": plan for plan in plans}
         for target, plan in targets.items():

@@ -59,7 +59,7 @@ def inspect_file(path: Path, request: InspectRequest, watcher: QuantizeWatcher) 
     q8 = QuantizeRequest(Q8_0, "rtn", n_threads=request.text.n_threads)
     if request.q8_measure is not None:
         plan_quantization(path, q8)
-        check_files([path], request.q8_measure, watcher)
+        check_files([path], request.q8_measure)
     with open_text(path, request.text, watcher) as text:
         sums, samples = _listen(text, request.rule, watcher)
     inputs = [one.source for one in sums]

@@ -21,7 +21,7 @@ from localllm.evaluate.vocabulary import check_same_vocabulary
 from localllm.gguf import ModelShape, read_header, summarize
 from localllm.hardware import available_ram_bytes
 from localllm.hardware.types import LoadOptions, LoadPlan
-from localllm.llama import Model
+from localllm.llama import Model, ModelParams
 from localllm.runtime.loading import load_model, plan_model
 
 N_CHUNKS = 12
@@ -101,18 +101,19 @@ class _Planned:
         return self.shape.weights_bytes + lane_bytes(self.shape, _KV_TYPES, n_ctx)
 
 
-def check_files(paths: Sequence[Path], request: MeasureRequest, watcher: MeasureWatcher) -> None:
-    """Find out now what would make `measure_files` fail after other work: files, texts, vocabularies.
+def check_files(paths: Sequence[Path], request: MeasureRequest) -> None:
+    """Find out now what would make `measure_files` fail after other work, without reading weights.
 
     Raises:
         LocalLLMError: a file makes no text or does not fit, a text cannot be read, vocabularies differ.
     """
     reference, *others = [_plan(path, request) for path in dict.fromkeys(paths)]
     texts = _read_texts(request)
-    with _loaded(reference, watcher) as model:
+    vocab_only = ModelParams(vocab_only=True)
+    with Model(reference.path, vocab_only) as model:
         _cut(texts, model, request)
         for other in others:
-            with _loaded(other, watcher) as its_model:
+            with Model(other.path, vocab_only) as its_model:
                 check_same_vocabulary(model, its_model)
 
 

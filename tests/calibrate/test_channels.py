@@ -89,7 +89,8 @@ def test_kinds_and_widths_are_kept_apart() -> None:
         ("attn_k attn_q", 4),
         ("attn_k attn_q", 5),
     ]
-    assert kind_of("output.weight") == "output" and kind_of("blk.12.ffn_down_exps.weight") == "ffn_down_exps"
+    assert kind_of("output.weight") == kind_of("token_embd.weight") == "output"
+    assert kind_of("blk.12.ffn_down_exps.weight") == "ffn_down_exps"
 
 
 def test_silence_has_no_kurtosis_and_no_outliers() -> None:

@@ -97,11 +97,11 @@ def test_what_would_fail_later_fails_at_once(workplace: Path, files: list[Path])
 
     def refused(paths: list[Path], **more: object) -> str:
         with pytest.raises(LocalLLMError) as caught:
-            check_files(paths, request_for(workplace, **more), Watcher())
+            check_files(paths, request_for(workplace, **more))
         assert caught.value.hint
         return caught.value.message
 
-    check_files(files, request_for(workplace), Watcher())
+    check_files(files, request_for(workplace))
     assert "makes no text" in refused([workplace / "encoder.gguf"])
     assert "different vocabularies" in refused([files[0], workplace / "foreign.gguf"])
     assert "short.txt: The text has" in refused(files, texts=(workplace / "short.txt",))
