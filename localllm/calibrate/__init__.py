@@ -1,5 +1,6 @@
 """Calibration: what the weights of a model are multiplied by while it reads, which is what a quantizer needs."""
 
+from localllm.calibrate.channels import OutlierRule
 from localllm.calibrate.corpus import Chunks, Document, cut, read_documents
 from localllm.calibrate.folder import Moment, MomentFolder
 from localllm.calibrate.mix import default_chats, default_documents
@@ -12,6 +13,7 @@ __all__ = [
     "Document",
     "Moment",
     "MomentFolder",
+    "OutlierRule",
     "Progress",
     "calibrate",
     "cut",

@@ -8,47 +8,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from localllm.calibrate import MomentFolder, Progress
+from localllm.calibrate import MomentFolder
 from localllm.errors import LocalLLMError, RequestError
 from localllm.gguf import GGML_TYPES_BY_NAME, GGUFHeader, read_header
 from localllm.llama import Model
 from localllm.llama.encoding import decode
-from localllm.quantize import Mix, MixOptions, Quantized
+from localllm.quantize import MixOptions, Quantized
 from localllm.quantize.gptq import proxy_loss
-from localllm.quantize.pipeline import Progress as QuantizeProgress
 from localllm.quantize.pipeline import read_rows
 from localllm.workshop import Budget, CalibrationRequest, QuantizeRequest, quantize_file
 from tests.calibrate.tiny_moe import write_tiny_moe
 from tests.tiny_model import write_tiny_model
+from tests.workshop.watching import Watcher
 
 TEXT = "The world in the hollow well, and all the other words on her wall. Why not? " * 40
-
-
-class Watcher:
-    """Hears of everything; ends the work where it is told to."""
-
-    def __init__(self, *, stop_after: int | None = None) -> None:
-        self.mix: Mix | None = None
-        self.n_read = 0
-        self.measured: set[str] = set()
-        self.stop_after = stop_after
-
-    def loading(self, share: float) -> None: ...
-
-    def drawing(self, n_done: int, n_total: int) -> None: ...
-
-    def reading(self, progress: Progress) -> None:
-        self.n_read += 1
-
-    def planned(self, header: GGUFHeader, mix: Mix, without_importance: tuple[str, ...]) -> None:
-        self.mix = mix
-
-    def measuring(self, what: str, n_done: int, n_total: int) -> None:
-        self.measured.add(what)
-
-    def quantizing(self, progress: QuantizeProgress) -> None:
-        if self.stop_after is not None and progress.n_done >= self.stop_after:
-            raise KeyboardInterrupt
 
 
 @pytest.fixture
