@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from localllm.quantize import Mix, MixOptions, Progress, Quantized
     from localllm.workshop import Budget
 
-METHODS = ("gptq", "rtn")
+METHODS = ("gptq", "rtn", "awq", "awq+gptq")
 _FILE = click.Path(path_type=Path)
 
 
@@ -44,7 +44,8 @@ _FILE = click.Path(path_type=Path)
     default=METHODS[0],
     show_default=True,
     help="gptq makes up for each weight's error in the next ones, after a calibration; rtn rounds each to the nearest "
-    "value, as llama.cpp does.",
+    "value, as llama.cpp does; awq first scales the channels that matter, with nothing changed before rounding; "
+    "awq+gptq does that and makes up for errors.",
 )
 @click.option(
     "--calibration",
@@ -159,6 +160,9 @@ class _Status(CalibrationStatus):
 
     def measuring(self, what: str, n_done: int, n_total: int) -> None:
         self.status.show(f"{what}: {n_done} of {n_total}")
+
+    def not_folded(self, reason: str) -> None:
+        notice(reason)
 
     def quantizing(self, progress: Progress) -> None:
         from localllm.gguf import printable

@@ -22,6 +22,7 @@ from localllm.convert.safetensors import read_tensors
 from localllm.llama import Batch, Context, ContextParams, Model
 from localllm.llama.context import DECODE_OK
 from tests.convert.checkpoints import safetensors_bytes
+from tests.llama.running import difference, logits_of
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
@@ -29,18 +30,6 @@ transformers = pytest.importorskip("transformers")
 from tests.convert.zoo import DECODERS, ENCODERS, RERANKER, Case, save  # noqa: E402
 
 TOKENS = np.random.default_rng(1).integers(0, 260, 40).tolist()
-
-
-def logits_of(path: Path, tokens: Sequence[int]) -> NDArray[np.float32]:
-    """Return llama.cpp's logits after each token: [n_tokens, n_vocab]."""
-    params = ContextParams(
-        n_ctx=256, n_outputs_max=len(tokens), n_threads=1, kv_type_k="f32", kv_type_v="f32", flash_attention=False
-    )
-    batch = Batch(len(tokens))
-    batch.add_outputs(tokens, 0, 0)
-    with Model(path) as model, Context(model, params) as context:
-        assert context.decode(batch) == DECODE_OK
-        return context.logits_rows(batch).copy()
 
 
 def vectors_of(path: Path, tokens: Sequence[int]) -> NDArray[np.float32]:
@@ -51,12 +40,6 @@ def vectors_of(path: Path, tokens: Sequence[int]) -> NDArray[np.float32]:
     with Model(path) as model, Context(model, params) as context:
         assert context.decode(batch) == DECODE_OK
         return np.stack([context.embedding(index) for index in range(len(tokens))])
-
-
-def difference(found: NDArray[np.float32], expected: NDArray[np.float32]) -> float:
-    """Return the largest difference over the largest value."""
-    assert found.shape == expected.shape
-    return float(np.abs(found - expected).max() / np.abs(expected).max())
 
 
 def n_unique(model: torch.nn.Module) -> int:

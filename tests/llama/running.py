@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from localllm.llama import Batch, Context
+from localllm.llama import Batch, Context, ContextParams, Model
 from localllm.llama.context import DECODE_OK
 
 PROMPT = (39, 72, 256, 257, 80, 11)
@@ -26,3 +27,21 @@ def feed_singly(context: Context, tokens: Sequence[int] = PROMPT, *, seq_id: int
     for pos, token in enumerate(tokens):
         logits = feed(context, [token], pos=pos, seq_id=seq_id)
     return logits
+
+
+def logits_of(path: Path, tokens: Sequence[int]) -> NDArray[np.float32]:
+    """Return a model's logits after each token, as exact as llama.cpp computes: [n_tokens, n_vocab]."""
+    params = ContextParams(
+        n_ctx=256, n_outputs_max=len(tokens), n_threads=1, kv_type_k="f32", kv_type_v="f32", flash_attention=False
+    )
+    batch = Batch(len(tokens))
+    batch.add_outputs(tokens, 0, 0)
+    with Model(path) as model, Context(model, params) as context:
+        assert context.decode(batch) == DECODE_OK
+        return context.logits_rows(batch).copy()
+
+
+def difference(found: NDArray[np.float32], expected: NDArray[np.float32]) -> float:
+    """Return the largest difference over the largest value."""
+    assert found.shape == expected.shape
+    return float(np.abs(found - expected).max() / np.abs(expected).max())
