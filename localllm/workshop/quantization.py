@@ -130,6 +130,7 @@ def quantize_file(source: Path, target: Path, request: QuantizeRequest, watcher:
     """
     header, mix, without = plan_quantization(source, request)
     check_target(header, target, may_replace=request.may_replace)
+    folds = plan_folds(header) if request.has_folds else FoldPlan(())
     n_threads = request.n_threads or n_compute_threads()
     with _folder(target, request) as folder, Workers(n_threads) as workers:
         path = request.imatrix
@@ -137,7 +138,6 @@ def quantize_file(source: Path, target: Path, request: QuantizeRequest, watcher:
             path = _calibrated(header, request, folder, n_threads, watcher)
         imatrix = None if path is None else read_imatrix(path)
         more = imatrix_pairs(path, imatrix) if path is not None and imatrix is not None else []
-        folds = plan_folds(header) if request.has_folds else FoldPlan(())
         more += fold_pairs() if folds.folds else []
         if request.budget is not None:
             assert imatrix is not None
@@ -157,10 +157,7 @@ def quantize_file(source: Path, target: Path, request: QuantizeRequest, watcher:
         watcher.planned(header, mix, without)
         moments = MomentFolder.open(folder) if request.has_moments else None
         with blas_threads(1):
-            scales: Scales = {}
-            if request.has_folds:
-                assert imatrix is not None
-                scales = fold(header, mix, folds, imatrix, moments, workers, watcher)
+            scales = {} if imatrix is None else fold(header, mix, folds, imatrix, moments, workers, watcher)
             method = _method(request, workers, imatrix, moments, scales)
             return quantize(header, target, mix, method, scales=scales, more_pairs=more, on_progress=watcher.quantizing)
 

@@ -37,8 +37,8 @@ from localllm.quantize.workers import Workers
 
 ALPHAS = tuple(n / 12 for n in range(12))
 """Powers that are tried, 0 first."""
-N_SAMPLED = 256
-"""Rows of a tensor that losses are measured on, evenly spaced."""
+N_ROWS, N_WEIGHTS = 256, 256 * 1536
+"""Of a tensor, what losses are measured on at most: rows, evenly spaced, and weights."""
 _LEAST = 1e-6
 """Of a fold's mean square: channels with less are taken to have as much."""
 
@@ -168,7 +168,7 @@ class _Search:
         if not is_quantized(self._mix.types[part.tensor]):
             return losses
         n_mats = tensor.n_params // (tensor.shape[0] * tensor.shape[1])
-        rows_at = _sampled(tensor, part, max(1, N_SAMPLED // n_mats))
+        rows_at = _sampled(tensor, part, max(1, min(N_ROWS, N_WEIGHTS // tensor.shape[0]) // n_mats))
         for matrix in range(n_mats):
             rows = self._rows(tensor, matrix, rows_at, kind, by_rows=part.by_rows)
             factors = [part.along(scale)[matrix if len(scale) > 1 else 0] for scale in scales]
