@@ -8,8 +8,9 @@ open side by side, and read prose, code and conversations that the calibration h
 KL(REF ‖ file) in nats, and how often both find the same token likeliest.
 
 DIR keeps what was calibrated and made, so a second run measures only what is new. --variants are ways of ours:
-"name:shrinkage=0.1,damping=0.01,sweeps=1"; shrinkage=1 is the diagonal of H alone. --sized adds a file with a type for
-each tensor, as `localllm quantize --target-size` chooses them, no larger than llama.cpp's.
+"name:method=gptq,shrinkage=0.1,damping=0.01,sweeps=1"; shrinkage=1 is the diagonal of H alone, method is as on the
+command line: gptq, rtn, awq or awq+gptq. --sized adds a file with a type for each tensor, as `localllm quantize
+--target-size` chooses them, no larger than llama.cpp's.
 """
 
 from __future__ import annotations
@@ -32,11 +33,23 @@ from localllm.gguf import GGUFHeader, read_header
 from localllm.hardware import n_compute_threads
 from localllm.hardware.blas import blas_threads
 from localllm.llama import Model, QuantizeParams, quantize_model
-from localllm.quantize import Imatrix, Mix, Rtn, Workers, file_type, plan_mix, quantize
+from localllm.quantize import (
+    Imatrix,
+    Mix,
+    Rtn,
+    TensorScale,
+    Workers,
+    file_type,
+    plan_mix,
+    quantize,
+    scaled_imatrix,
+)
+from localllm.quantize.awq import InputStatistics, plan_folds, search_folds, tensor_scales
 from localllm.quantize.gptq import Conditioning
 from localllm.quantize.gptq_method import Gptq
 from localllm.quantize.moments import Factors
-from localllm.workshop import Budget, CalibrationRequest, QuantizeRequest, calibrate_file, quantize_file
+from localllm.quantize.scaling import ScaledMoments
+from localllm.workshop import METHODS, Budget, CalibrationRequest, QuantizeRequest, calibrate_file, quantize_file
 
 TYPES = ("Q4_K_M", "Q3_K_M", "Q2_K", "IQ4_XS")
 N_CTX = 512
@@ -49,13 +62,16 @@ class Variant:
     name: str
     conditioning: Conditioning = field(default_factory=Conditioning)
     n_sweeps: int = 1
+    method: str = "gptq"
 
     @classmethod
     def parse(cls, text: str) -> Variant:
         name, _, rest = text.partition(":")
         values = dict(item.split("=") for item in rest.split(",") if item)
-        n_sweeps = int(values.pop("sweeps", 1))
-        return cls(name, Conditioning(**{key: float(value) for key, value in values.items()}), n_sweeps)
+        n_sweeps, method = int(values.pop("sweeps", 1)), values.pop("method", "gptq")
+        if method not in METHODS:
+            raise argparse.ArgumentTypeError(f"{method} is none of {', '.join(METHODS)}")
+        return cls(name, Conditioning(**{key: float(value) for key, value in values.items()}), n_sweeps, method)
 
 
 def main() -> None:
@@ -96,6 +112,7 @@ class Unwatched:
     def reading(self, progress: object) -> None: ...
     def planned(self, header: GGUFHeader, mix: Mix, without_importance: tuple[str, ...]) -> None: ...
     def measuring(self, what: str, n_done: int, n_total: int) -> None: ...
+    def not_folded(self, reason: str) -> None: ...
     def quantizing(self, progress: object) -> None: ...
 
 
@@ -139,11 +156,15 @@ def by_us(args: argparse.Namespace, type_name: str, variant: Variant, imatrix: I
     if not target.exists():
         header = read_header(args.reference)
         mix = plan_mix(header, file_type(type_name), has_imatrix=True)
+        started = time.perf_counter()
         with Workers(args.threads) as workers, blas_threads(1):
-            factors = Factors(moments, variant.conditioning)
-            method = Gptq(workers, factors, Rtn(workers, imatrix), n_sweeps=variant.n_sweeps)
-            made = quantize(header, target, mix, method)
-        print(f"{target.name}: {made.n_bytes:,} bytes, {made.elapsed_s:.0f} s, {peak()}", flush=True)
+            scales = folded(header, mix, imatrix, moments, workers) if "awq" in variant.method else {}
+            rounding = Rtn(workers, scaled_imatrix(imatrix, scales))
+            factors = Factors(ScaledMoments(moments, scales), variant.conditioning)
+            feedback = Gptq(workers, factors, rounding, n_sweeps=variant.n_sweeps)
+            method = feedback if "gptq" in variant.method else rounding
+            made = quantize(header, target, mix, method, scales=scales)
+        print(f"{target.name}: {made.n_bytes:,} bytes, {time.perf_counter() - started:.0f} s, {peak()}", flush=True)
     return target
 
 
@@ -161,6 +182,22 @@ def sized(args: argparse.Namespace, like: Path) -> Path:
         made = quantize_file(args.reference, target, request, Unwatched())
         print(f"{target.name}: {made.n_bytes:,} bytes, {made.elapsed_s:.0f} s after the search, {peak()}", flush=True)
     return target
+
+
+def folded(
+    header: GGUFHeader, mix: Mix, imatrix: Imatrix, moments: MomentFolder, workers: Workers
+) -> dict[str, TensorScale]:
+    """Search the scales, and print how far each kind of channel is scaled, and what that takes off its loss."""
+    started = time.perf_counter()
+    choices = search_folds(header, mix, plan_folds(header).folds, InputStatistics(imatrix, moments), workers)
+    print(f"  folds searched in {time.perf_counter() - started:.0f} s", flush=True)
+    kinds = dict.fromkeys(choice.fold.name.split(".")[-1] for choice in choices)
+    for kind in kinds:
+        own = [choice for choice in choices if choice.fold.name.endswith(f".{kind}")]
+        alpha = sum(choice.alpha for choice in own) / len(own)
+        change = sum(min(choice.losses) for choice in own) / sum(choice.losses[0] for choice in own) - 1
+        print(f"  {kind:10s} mean alpha {alpha:.2f}, loss {change:+.1%}", flush=True)
+    return tensor_scales((choice.fold, choice.scale) for choice in choices if choice.alpha > 0)
 
 
 def measure(args: argparse.Namespace, files: dict[str, dict[str, Path]]) -> dict[str, Any]:

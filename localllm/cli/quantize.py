@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from localllm.quantize import Mix, MixOptions, Quantized
     from localllm.workshop import Budget
 
-METHODS = ("gptq", "rtn")
+METHODS = ("gptq", "rtn", "awq", "awq+gptq")
 _FILE = click.Path(path_type=Path)
 
 
@@ -49,7 +49,8 @@ _FILE = click.Path(path_type=Path)
     default=METHODS[0],
     show_default=True,
     help="gptq makes up for each weight's error in the next ones, after a calibration; rtn rounds each to the nearest "
-    "value, as llama.cpp does.",
+    "value, as llama.cpp does; awq first scales the channels that matter, with nothing changed before rounding; "
+    "awq+gptq does that and makes up for errors.",
 )
 @click.option(
     "--calibration",

@@ -29,6 +29,11 @@ class QuantizingStatus(CalibrationStatus):
         """Show how far a measurement is."""
         self.status.show(f"{what}: {n_done} of {n_total}")
 
+    def not_folded(self, reason: str) -> None:
+        """Say what of the model is not scaled."""
+        self.status.clear()
+        notice(reason)
+
     def quantizing(self, progress: Progress) -> None:
         """Show how many weights are done."""
         from localllm.gguf import printable

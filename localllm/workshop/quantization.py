@@ -23,6 +23,7 @@ from localllm.quantize import (
     Progress,
     Quantized,
     Rtn,
+    Scales,
     Workers,
     check_imatrix,
     check_source,
@@ -32,14 +33,20 @@ from localllm.quantize import (
     plan_mix,
     quantize,
     read_imatrix,
+    scaled_imatrix,
 )
+from localllm.quantize.awq import FoldPlan, plan_folds
 from localllm.quantize.gptq_method import Gptq
-from localllm.quantize.moments import Factors
+from localllm.quantize.metadata import fold_pairs
+from localllm.quantize.moments import Factors, MomentSource
+from localllm.quantize.scaling import ScaledMoments
 from localllm.store.fingerprint import fingerprint
 from localllm.workshop.budget import Budget, plan_budget
 from localllm.workshop.calibration import CalibrationRequest, CalibrationWatcher, calibrate_file, read_chunks
+from localllm.workshop.folding import FoldingWatcher, fold
 
-METHODS = ("gptq", "rtn")
+METHODS = ("gptq", "rtn", "awq", "awq+gptq")
+"""How weights are rounded: with error feedback or to nearest; with AWQ's folds before, or without."""
 IMATRIX = "imatrix.gguf"
 """In a folder of second moments, the importance matrix of the same text: it is there once the calibration is done."""
 N_CHUNKS = 4
@@ -64,19 +71,35 @@ class QuantizeRequest:
     """A size, instead of the mix of `type_name`."""
 
     @property
+    def has_feedback(self) -> bool:
+        """Whether errors are fed back (GPTQ)."""
+        return "gptq" in self.method
+
+    @property
+    def has_folds(self) -> bool:
+        """Whether channels are scaled first (AWQ)."""
+        return "awq" in self.method
+
+    @property
+    def has_moments(self) -> bool:
+        """Whether second moments are collected, or taken from a folder. Folds do without if they must."""
+        given = self.imatrix is None or self.calibration.moments is not None
+        return self.has_feedback or (self.has_folds and given)
+
+    @property
     def is_calibrated(self) -> bool:
         """Whether a calibration is needed."""
-        return self.method == "gptq" or (self.budget is not None and self.imatrix is None)
+        return self.has_moments or (self.budget is not None and self.imatrix is None)
 
 
-class QuantizeWatcher(CalibrationWatcher, Protocol):
+class QuantizeWatcher(CalibrationWatcher, FoldingWatcher, Protocol):
     """Hears of the progress; what it raises ends the work."""
 
     def planned(self, header: GGUFHeader, mix: Mix, without_importance: tuple[str, ...]) -> None:
         """What each tensor will be, before any is made."""
 
     def measuring(self, what: str, n_done: int, n_total: int) -> None:
-        """How far the search for types is."""
+        """How far the search for types, or for folds, is."""
 
     def quantizing(self, progress: Progress) -> None:
         """So many weights are done."""
@@ -118,6 +141,7 @@ def quantize_file(source: Path, target: Path, request: QuantizeRequest, watcher:
     imatrix = _given_imatrix(request)
     header, mix, without = _planned(source, request, imatrix)
     check_target(header, target, may_replace=request.may_replace)
+    folds = plan_folds(header) if request.has_folds else FoldPlan(())
     n_threads = request.n_threads or n_compute_threads()
     with _folder(target, request) as folder, Workers(n_threads) as workers:
         path = request.imatrix
@@ -125,6 +149,7 @@ def quantize_file(source: Path, target: Path, request: QuantizeRequest, watcher:
             path = _calibrated(header, request, imatrix, folder, n_threads, watcher)
             imatrix = imatrix or read_imatrix(path)
         more = imatrix_pairs(path, imatrix) if path is not None and imatrix is not None else []
+        more += fold_pairs() if folds.folds else []
         if request.budget is not None:
             assert imatrix is not None
             mix = plan_budget(
@@ -141,9 +166,11 @@ def quantize_file(source: Path, target: Path, request: QuantizeRequest, watcher:
         if request.is_calibrated:
             without = check_imatrix(header, mix, imatrix)
         watcher.planned(header, mix, without)
-        method = _method(request, workers, imatrix, folder)
+        moments = MomentFolder.open(folder) if request.has_moments else None
         with blas_threads(1):
-            return quantize(header, target, mix, method, more_pairs=more, on_progress=watcher.quantizing)
+            scales = {} if imatrix is None else fold(header, mix, folds, imatrix, moments, workers, watcher)
+            method = _method(request, workers, imatrix, moments, scales)
+            return quantize(header, target, mix, method, scales=scales, more_pairs=more, on_progress=watcher.quantizing)
 
 
 @contextmanager
@@ -166,9 +193,15 @@ def _folder(target: Path, request: QuantizeRequest) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _method(request: QuantizeRequest, workers: Workers, imatrix: Imatrix | None, folder: Path) -> Rtn | Gptq:
-    rounding = Rtn(workers, imatrix)
-    return rounding if request.method == "rtn" else Gptq(workers, Factors(MomentFolder.open(folder)), rounding)
+def _method(
+    request: QuantizeRequest, workers: Workers, imatrix: Imatrix | None, moments: MomentSource | None, scales: Scales
+) -> Rtn | Gptq:
+    """Return how scaled weights are rounded: what is known of their inputs is scaled, too."""
+    rounding = Rtn(workers, None if imatrix is None else scaled_imatrix(imatrix, scales))
+    if not request.has_feedback:
+        return rounding
+    assert moments is not None, "feedback is calibrated"
+    return Gptq(workers, Factors(ScaledMoments(moments, scales)), rounding)
 
 
 def _calibrated(
@@ -186,7 +219,7 @@ def _calibrated(
     is_there = wanted.moments is not None and says_nothing and path.exists() and any(folder.iterdir())
     if is_there and (request.method == "rtn" or _has_all(folder, header, imatrix or read_imatrix(path))):
         return path
-    moments = folder if request.method == "gptq" else None
+    moments = folder if request.has_moments else None
     may_replace = wanted.moments is None
     asked = replace(wanted, moments=moments, may_replace_moments=may_replace, n_threads=n_threads)
     calibrate_file(header.path, folder / IMATRIX, asked, watcher)

@@ -161,3 +161,24 @@ def test_a_model_that_makes_no_text_cannot_be_reported_on(cli: Cli, tiny: Path) 
     write_encoder(Path("encoder.gguf"))
     result = cli("quantize", "encoder.gguf", "q.gguf", *ONE_THREAD, "--report")
     assert result.code == 3 and "makes no text" in result.err and not Path("q.gguf").exists()
+
+
+def test_channels_are_scaled_before_rounding(cli: Cli, folder: Path) -> None:
+    write_tiny_model(folder / "tiny.gguf", n_ctx=4096)
+    (folder / "text.txt").write_text("The world in the hollow well, and all the other words. " * 60)
+    flags = ("--type", "Q4_0", "--threads", "1", "--calibration", "text.txt", "--moments", "h", "--json")
+    made = {
+        method: json.loads(cli("quantize", "tiny.gguf", f"{method}.gguf", "--method", method, *flags).out)
+        for method in ("gptq", "awq", "awq+gptq")
+    }
+    assert [each["method"] for each in made.values()] == list(made)
+    assert len({Path(f"{method}.gguf").read_bytes()[-20_000:] for method in made}) == 3
+    assert read_header("awq.gguf").metadata["quantize.awq"] is True
+    assert "quantize.awq" not in read_header("gptq.gguf").metadata
+
+
+def test_a_graph_that_is_not_known_is_told(cli: Cli, folder: Path) -> None:
+    Skeleton(arch="falcon").write(folder / "falcon.gguf")
+    write_imatrix(folder / "f.gguf", as_imatrix(Skeleton(arch="falcon").importance()))
+    result = cli("quantize", "falcon.gguf", "q.gguf", "--imatrix", "f.gguf", "--threads", "1", "--method", "awq")
+    assert result.code == 0 and "Nothing is folded: falcon is none of" in result.err

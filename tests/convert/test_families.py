@@ -23,6 +23,7 @@ from localllm.llama import Batch, Context, ContextParams, Model
 from localllm.llama.context import DECODE_OK
 from tests.convert.checkpoints import safetensors_bytes
 from tests.convert.logits import logits_with
+from tests.llama.running import difference
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
@@ -40,12 +41,6 @@ def vectors_of(path: Path, tokens: Sequence[int]) -> NDArray[np.float32]:
     with Model(path) as model, Context(model, params) as context:
         assert context.decode(batch) == DECODE_OK
         return np.stack([context.embedding(index) for index in range(len(tokens))])
-
-
-def difference(found: NDArray[np.float32], expected: NDArray[np.float32]) -> float:
-    """Return the largest difference over the largest value."""
-    assert found.shape == expected.shape
-    return float(np.abs(found - expected).max() / np.abs(expected).max())
 
 
 def n_unique(model: torch.nn.Module) -> int:

@@ -16,6 +16,8 @@ class Watcher:
         self.types: list[str] = []
         self.n_read = 0
         self.measured: set[str] = set()
+        self.reasons: list[str] = []
+        """Why something is not folded."""
         self.stop_after = stop_after
         self.stop_at = stop_at
         """What is measured when Ctrl-C is pressed."""
@@ -35,6 +37,9 @@ class Watcher:
         self.measured.add(what)
         if self.stop_at is not None and self.stop_at in what:
             raise KeyboardInterrupt
+
+    def not_folded(self, reason: str) -> None:
+        self.reasons.append(reason)
 
     def quantizing(self, progress: QuantizeProgress) -> None:
         if self.stop_after is not None and progress.n_done >= self.stop_after:
