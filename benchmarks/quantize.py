@@ -207,7 +207,9 @@ def measure(args: argparse.Namespace, files: dict[str, dict[str, Path]]) -> dict
         reference = stack.enter_context(Model(args.reference))
         paths = [path for ours in files.values() for path in ours.values()]
         subjects = [Subject(stack.enter_context(Model(path)), n_threads=args.threads) for path in paths]
-        for name, chunks in eval_sets(reference, args.eval_chunks, N_CTX, args.threads).items():
+        for name, chunks in eval_sets(
+            reference, args.eval_chunks, N_CTX, args.threads, args.work / "chats.json"
+        ).items():
             comparison = compare(Subject(reference, n_threads=args.threads), subjects, chunks)
             print(f"{name}: {comparison.reference.n_scored} tokens, perplexity of the reference "
                   f"{comparison.reference.perplexity.value:.2f}", flush=True)  # fmt: skip

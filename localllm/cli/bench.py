@@ -14,7 +14,7 @@ from localllm.cli.output_files import STDOUT, check_writable, write_result
 from localllm.cli.plot_file import check_plot, write_plot
 from localllm.cli.quantize import METHODS
 from localllm.cli.quantizing import QuantizingStatus
-from localllm.cli.status import StatusLine
+from localllm.cli.status import LOG_EVERY_S, StatusLine
 from localllm.config import load_settings
 from localllm.errors import RequestError
 from localllm.store import resolve
@@ -115,7 +115,7 @@ def command(
         may_replace,
         MeasureRequest(texts, n_ctx, n_chunks, gpu_layers, n_threads, has_speed=not no_speed),
     )
-    watcher = QuantizingStatus(StatusLine())
+    watcher = QuantizingStatus(StatusLine(LOG_EVERY_S))
     try:
         found = bench_file(resolve(settings.model), request, watcher)
     finally:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from localllm.cli.screen import notice
-from localllm.cli.status import StatusLine
+from localllm.cli.status import LOG_EVERY_S, StatusLine
 from localllm.cli.tables import size
 from localllm.errors import RequestError
 from localllm.store import resolve
@@ -47,7 +47,7 @@ def command(source: Path, target: Path, output_type: OutputType | None, base: st
     localllm convert ./all-MiniLM-L6-v2 minilm.gguf --type f32
     localllm convert ./my-adapter my-adapter.gguf --base smollm2.gguf
     """
-    status = StatusLine()
+    status = StatusLine(LOG_EVERY_S)
     try:
         made = _convert(
             source, target, output_type, base, lambda n_done, n_total: status.show(f"converting {n_done / n_total:.0%}")

@@ -13,7 +13,7 @@ import click
 from localllm.cli.options import machine_options
 from localllm.cli.output_files import STDOUT, check_writable, write_result
 from localllm.cli.screen import notice
-from localllm.cli.status import StatusLine
+from localllm.cli.status import LOG_EVERY_S, StatusLine
 from localllm.config import Settings, load_settings
 from localllm.errors import RequestError, UnsupportedModel
 from localllm.hardware.types import LoadOptions
@@ -182,7 +182,7 @@ def _measure(contestants: Sequence[Contestant], text: str, n_ctx: int, n_chunks:
     from localllm.evaluate import Chunks, Subject, compare
     from localllm.runtime.loading import load_model
 
-    status = StatusLine()
+    status = StatusLine(LOG_EVERY_S)
     plan = contestants[0].planned.plan
     with ExitStack() as stack:
         stack.callback(status.clear)

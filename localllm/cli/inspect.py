@@ -10,7 +10,7 @@ from localllm.cli.options import machine_options
 from localllm.cli.output_files import STDOUT, check_writable, write_result
 from localllm.cli.quantizing import QuantizingStatus
 from localllm.cli.screen import notice
-from localllm.cli.status import StatusLine
+from localllm.cli.status import LOG_EVERY_S, StatusLine
 from localllm.config import load_settings
 from localllm.errors import RequestError
 from localllm.store import resolve
@@ -65,7 +65,7 @@ def command(
         OutlierRule(magnitude),
         MeasureRequest(texts, n_ctx, gpu_layers=gpu_layers, n_threads=n_threads) if q8_kld else None,
     )
-    watcher = QuantizingStatus(StatusLine())
+    watcher = QuantizingStatus(StatusLine(LOG_EVERY_S))
     try:
         found = inspect_file(resolve(settings.model), request, watcher)
     finally:

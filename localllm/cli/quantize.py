@@ -17,7 +17,7 @@ from localllm.cli.output_files import STDOUT
 from localllm.cli.quantize_report import Reporter, check_report, write_report
 from localllm.cli.quantizing import QuantizingStatus, warn_of_types
 from localllm.cli.screen import notice
-from localllm.cli.status import StatusLine
+from localllm.cli.status import LOG_EVERY_S, StatusLine
 from localllm.cli.tables import duration, size, table
 from localllm.config import load_settings, parse_size
 from localllm.errors import RequestError
@@ -152,7 +152,7 @@ def command(
         click.echo("\n".join(_plan_lines(header, mix)))
         return
     check_report(report)
-    watcher = QuantizingStatus(StatusLine())
+    watcher = QuantizingStatus(StatusLine(LOG_EVERY_S))
     try:
         reporter = None if report is None else Reporter(path, MeasureRequest(n_threads=settings.threads), watcher)
         made = quantize_file(path, target, request, watcher)
