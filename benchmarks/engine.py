@@ -69,6 +69,9 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--slots", type=int, default=8)
     parser.add_argument("--threads", type=int, default=n_compute_threads())
     parser.add_argument("--kv-type", choices=["f16", "q8_0"], default="f16")
+    parser.add_argument(
+        "--spec", choices=["off", "auto"], default="off", help="drafts on our side; the others have none"
+    )
     parser.add_argument("--seed", type=int, default=0)
     return parser.parse_args()
 
@@ -86,6 +89,7 @@ def main() -> int:
         seed=args.seed,
         worker=args.worker,
         streams=tuple(args.streams),
+        spec=args.spec,
     )
     shown = ", ".join(f"{k} {v}" for k, v in asdict(settings).items() if k != "path")
     facts = introduce(settings.path, settings=shown)

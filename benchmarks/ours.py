@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Protocol
 
 from localllm.engine import Engine, EngineStats, Event, FinishEvent, GenerationRequest, SamplingParams, TokenEvent
-from localllm.hardware.types import LoadOptions, LoadPlan, MemoryEstimate
+from localllm.hardware.types import LoadOptions, LoadPlan, MemoryEstimate, SpecMode
 from localllm.llama import Model
 
 WAIT_S = 300.0
@@ -32,6 +32,8 @@ class Settings:
     worker: bool
     streams: tuple[int, ...] = (1, 4, 8)
     """How many at once, in part (b)."""
+    spec: SpecMode = "off"
+    """Ours; the others have no drafts."""
 
     @property
     def plan(self) -> LoadPlan:
@@ -46,6 +48,7 @@ class Settings:
             n_ubatch=self.n_ubatch,
             n_threads=self.n_threads,
             estimate=MemoryEstimate(0, 0, 0),
+            spec=self.spec,
         )
 
 

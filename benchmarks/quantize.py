@@ -1,6 +1,6 @@
 """Our quantizer beside llama.cpp's, at equal bytes.
 
-    python benchmarks/quantize.py REF.gguf --work DIR [--types Q4_K_M ...] [--variants gptq:shrinkage=0.2 ...]
+    python benchmarks/quantize.py REF.gguf --work DIR [--types Q4_K_M ...] [--variants gptq:shrinkage=0.2 ...] [--sized]
 
 REF.gguf is a 16-bit model whose weights lie on no grid. Both sides have the same calibration tokens: llama.cpp's own
 quantizer (`llama_model_quantize`) as an importance matrix, ours as second moments besides. Then REF and all files are
@@ -8,7 +8,9 @@ open side by side, and read prose, code and conversations that the calibration h
 KL(REF ‖ file) in nats, and how often both find the same token likeliest.
 
 DIR keeps what was calibrated and made, so a second run measures only what is new. --variants are ways of ours:
-"name:shrinkage=0.1,damping=0.01,sweeps=1"; shrinkage=1 is the diagonal of H alone.
+"name:method=gptq,shrinkage=0.1,damping=0.01,sweeps=1"; shrinkage=1 is the diagonal of H alone, method is as on the
+command line: gptq, rtn, awq or awq+gptq. --sized adds a file with a type for each tensor, as `localllm quantize
+--target-size` chooses them, no larger than llama.cpp's.
 """
 
 from __future__ import annotations
@@ -25,16 +27,29 @@ from typing import Any
 from quantize_texts import eval_sets
 from report import introduce
 
-from localllm.calibrate import CalibrationOptions, MomentFolder, calibrate, cut, default_documents, read_documents
+from localllm.calibrate import MomentFolder
 from localllm.evaluate import Comparison, Subject, compare
-from localllm.gguf import ModelShape, read_header
+from localllm.gguf import GGUFHeader, read_header
 from localllm.hardware import n_compute_threads
 from localllm.hardware.blas import blas_threads
 from localllm.llama import Model, QuantizeParams, quantize_model
-from localllm.quantize import Imatrix, Rtn, Workers, file_type, plan_mix, quantize
+from localllm.quantize import (
+    Imatrix,
+    Mix,
+    Rtn,
+    TensorScale,
+    Workers,
+    file_type,
+    plan_mix,
+    quantize,
+    scaled_imatrix,
+)
+from localllm.quantize.awq import InputStatistics, plan_folds, search_folds, tensor_scales
 from localllm.quantize.gptq import Conditioning
 from localllm.quantize.gptq_method import Gptq
 from localllm.quantize.moments import Factors
+from localllm.quantize.scaling import ScaledMoments
+from localllm.workshop import METHODS, Budget, CalibrationRequest, QuantizeRequest, calibrate_file, quantize_file
 
 TYPES = ("Q4_K_M", "Q3_K_M", "Q2_K", "IQ4_XS")
 N_CTX = 512
@@ -47,13 +62,16 @@ class Variant:
     name: str
     conditioning: Conditioning = field(default_factory=Conditioning)
     n_sweeps: int = 1
+    method: str = "gptq"
 
     @classmethod
     def parse(cls, text: str) -> Variant:
         name, _, rest = text.partition(":")
         values = dict(item.split("=") for item in rest.split(",") if item)
-        n_sweeps = int(values.pop("sweeps", 1))
-        return cls(name, Conditioning(**{key: float(value) for key, value in values.items()}), n_sweeps)
+        n_sweeps, method = int(values.pop("sweeps", 1)), values.pop("method", "gptq")
+        if method not in METHODS:
+            raise argparse.ArgumentTypeError(f"{method} is none of {', '.join(METHODS)}")
+        return cls(name, Conditioning(**{key: float(value) for key, value in values.items()}), n_sweeps, method)
 
 
 def main() -> None:
@@ -62,6 +80,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True, help="a folder for what is made")
     parser.add_argument("--types", nargs="+", default=TYPES)
     parser.add_argument("--variants", nargs="+", default=[Variant("gptq")], type=Variant.parse)
+    parser.add_argument("--sized", action="store_true", help="add a mix of our own, no larger than llama.cpp's file")
     parser.add_argument("--calibration", nargs="+", type=Path, help="text files; the shipped mix by default")
     parser.add_argument("--chunks", type=int, help="of calibration, 512 tokens each; all by default")
     parser.add_argument("--eval-chunks", type=int, default=12, help="of each set, 512 tokens each")
@@ -77,24 +96,47 @@ def main() -> None:
         | {variant.name: by_us(args, type_name, variant, imatrix, moments) for variant in args.variants}
         for type_name in args.types
     }
+    if args.sized:
+        for ours in files.values():
+            ours["sized"] = sized(args, ours["llama.cpp"])
     found = measure(args, files)
     if args.json:
         args.json.write_text(json.dumps(found, indent=1))
 
 
+class Unwatched:
+    """Hears of the progress and says nothing (a `QuantizeWatcher`)."""
+
+    def loading(self, share: float) -> None: ...
+    def drawing(self, n_done: int, n_total: int) -> None: ...
+    def reading(self, progress: object) -> None: ...
+    def planned(self, header: GGUFHeader, mix: Mix, without_importance: tuple[str, ...]) -> None: ...
+    def measuring(self, what: str, n_done: int, n_total: int) -> None: ...
+    def not_folded(self, reason: str) -> None: ...
+    def quantizing(self, progress: object) -> None: ...
+
+
 def calibrated(args: argparse.Namespace) -> tuple[Imatrix, MomentFolder]:
     """Collect both, or take what a former run left."""
-    name = f"calibration-{args.chunks or 'all'}"
-    folder, out = args.work / name, args.work / f"{name}.imatrix.gguf"
-    documents = read_documents(args.calibration) if args.calibration else default_documents()
+    folder, out = calibration_paths(args)
+    request = CalibrationRequest(
+        files=tuple(args.calibration or ()),
+        n_chunks=args.chunks,
+        n_ctx=N_CTX,
+        moments=folder,
+        memory_bytes=int(args.memory * 1e9),
+        n_threads=args.threads,
+    )
     started = time.perf_counter()
-    with Model(args.reference) as model:
-        chunks = cut(documents, model.vocab, N_CTX, args.chunks)
-        options = CalibrationOptions(args.threads, int(args.memory * 1e9), folder)
-        shape = ModelShape.from_header(read_header(args.reference))
-        imatrix = calibrate(model, shape, chunks, out, options)
-    print(f"calibration: {chunks.n_tokens:,} tokens, {time.perf_counter() - started:.0f} s, {peak()}", flush=True)
-    return imatrix, MomentFolder.open(folder)
+    made = calibrate_file(args.reference, out, request, Unwatched())
+    print(f"calibration: {made.chunks.n_tokens:,} tokens, {time.perf_counter() - started:.0f} s, {peak()}", flush=True)
+    return made.imatrix, MomentFolder.open(folder)
+
+
+def calibration_paths(args: argparse.Namespace) -> tuple[Path, Path]:
+    """Return where the second moments and the importance matrix lie."""
+    name = f"calibration-{args.chunks or 'all'}"
+    return args.work / name, args.work / f"{name}.imatrix.gguf"
 
 
 def by_llama_cpp(args: argparse.Namespace, type_name: str, imatrix: Imatrix) -> Path:
@@ -114,12 +156,48 @@ def by_us(args: argparse.Namespace, type_name: str, variant: Variant, imatrix: I
     if not target.exists():
         header = read_header(args.reference)
         mix = plan_mix(header, file_type(type_name), has_imatrix=True)
+        started = time.perf_counter()
         with Workers(args.threads) as workers, blas_threads(1):
-            factors = Factors(moments, variant.conditioning)
-            method = Gptq(workers, factors, Rtn(workers, imatrix), n_sweeps=variant.n_sweeps)
-            made = quantize(header, target, mix, method)
-        print(f"{target.name}: {made.n_bytes:,} bytes, {made.elapsed_s:.0f} s, {peak()}", flush=True)
+            scales = folded(header, mix, imatrix, moments, workers) if "awq" in variant.method else {}
+            rounding = Rtn(workers, scaled_imatrix(imatrix, scales))
+            factors = Factors(ScaledMoments(moments, scales), variant.conditioning)
+            feedback = Gptq(workers, factors, rounding, n_sweeps=variant.n_sweeps)
+            method = feedback if "gptq" in variant.method else rounding
+            made = quantize(header, target, mix, method, scales=scales)
+        print(f"{target.name}: {made.n_bytes:,} bytes, {time.perf_counter() - started:.0f} s, {peak()}", flush=True)
     return target
+
+
+def sized(args: argparse.Namespace, like: Path) -> Path:
+    """Make a file of that size with a type for each tensor."""
+    target = like.with_name(like.name.replace("llama.cpp", "sized"))
+    if not target.exists():
+        folder, imatrix = calibration_paths(args)
+        request = QuantizeRequest(
+            imatrix=imatrix,
+            calibration=CalibrationRequest(moments=folder),
+            budget=Budget(n_bytes=like.stat().st_size),
+            n_threads=args.threads,
+        )
+        made = quantize_file(args.reference, target, request, Unwatched())
+        print(f"{target.name}: {made.n_bytes:,} bytes, {made.elapsed_s:.0f} s after the search, {peak()}", flush=True)
+    return target
+
+
+def folded(
+    header: GGUFHeader, mix: Mix, imatrix: Imatrix, moments: MomentFolder, workers: Workers
+) -> dict[str, TensorScale]:
+    """Search the scales, and print how far each kind of channel is scaled, and what that takes off its loss."""
+    started = time.perf_counter()
+    choices = search_folds(header, mix, plan_folds(header).folds, InputStatistics(imatrix, moments), workers)
+    print(f"  folds searched in {time.perf_counter() - started:.0f} s", flush=True)
+    kinds = dict.fromkeys(choice.fold.name.split(".")[-1] for choice in choices)
+    for kind in kinds:
+        own = [choice for choice in choices if choice.fold.name.endswith(f".{kind}")]
+        alpha = sum(choice.alpha for choice in own) / len(own)
+        change = sum(min(choice.losses) for choice in own) / sum(choice.losses[0] for choice in own) - 1
+        print(f"  {kind:10s} mean alpha {alpha:.2f}, loss {change:+.1%}", flush=True)
+    return tensor_scales((choice.fold, choice.scale) for choice in choices if choice.alpha > 0)
 
 
 def measure(args: argparse.Namespace, files: dict[str, dict[str, Path]]) -> dict[str, Any]:
@@ -129,7 +207,9 @@ def measure(args: argparse.Namespace, files: dict[str, dict[str, Path]]) -> dict
         reference = stack.enter_context(Model(args.reference))
         paths = [path for ours in files.values() for path in ours.values()]
         subjects = [Subject(stack.enter_context(Model(path)), n_threads=args.threads) for path in paths]
-        for name, chunks in eval_sets(reference, args.eval_chunks, N_CTX, args.threads).items():
+        for name, chunks in eval_sets(
+            reference, args.eval_chunks, N_CTX, args.threads, args.work / "chats.json"
+        ).items():
             comparison = compare(Subject(reference, n_threads=args.threads), subjects, chunks)
             print(f"{name}: {comparison.reference.n_scored} tokens, perplexity of the reference "
                   f"{comparison.reference.perplexity.value:.2f}", flush=True)  # fmt: skip

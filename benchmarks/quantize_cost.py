@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import filecmp
 import json
-import resource
 import statistics
 import subprocess
 import sys
@@ -24,6 +23,7 @@ from report import PartResult, introduce
 
 from localllm.gguf import read_header
 from localllm.hardware import n_compute_threads
+from localllm.hardware.peak import peak_rss_bytes
 from localllm.llama import QuantizeParams, quantize_model
 from localllm.quantize import Rtn, Workers, file_type, plan_mix, quantize
 from localllm.store import resolve
@@ -43,16 +43,7 @@ def make(maker: str, source: Path, target: Path, type_name: str, n_threads: int)
         header = read_header(source)
         with Workers(n_threads) as workers:
             quantize(header, target, plan_mix(header, kind), Rtn(workers))
-    print(json.dumps({"seconds": time.perf_counter() - started, "peak_bytes": peak_bytes()}))
-
-
-def peak_bytes() -> int:
-    """Return this process's peak resident memory. getrusage's, on Linux, is not below that of the process's parent."""
-    status = Path("/proc/self/status")
-    if status.exists():
-        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
-        return int(line.split()[1]) * 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    print(json.dumps({"seconds": time.perf_counter() - started, "peak_bytes": peak_rss_bytes()}))
 
 
 def measure(maker: str, source: Path, target: Path, type_name: str, n_threads: int) -> dict[str, float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import queue
 import sysconfig
 from pathlib import Path
@@ -26,15 +27,27 @@ _SUBJECTS = (
 )  # fmt: skip
 
 
-def eval_sets(model: Model, n_chunks: int, n_ctx: int, n_threads: int) -> dict[str, Chunks]:
-    """Return the chunks of each set; the conversations are the model's own answers."""
+def eval_sets(model: Model, n_chunks: int, n_ctx: int, n_threads: int, chats: Path) -> dict[str, Chunks]:
+    """Return the chunks of each set; the conversations are the model's own answers, drawn once and kept in `chats`.
+
+    What is drawn depends on rounding, so another run would draw others.
+    """
     library = Path(sysconfig.get_paths()["stdlib"])
     code = "\n\n".join((library / name).read_text(encoding="utf-8")[:24_000] for name in MODULES)
     return {
         "prose": Chunks.of_text(default_text(), model.vocab, n_ctx, n_chunks),
         "code": Chunks.of_text(code, model.vocab, n_ctx, n_chunks),
-        "chat": conversations(model, n_chunks * n_ctx // N_CHAT_CTX, n_threads),
+        "chat": kept_conversations(model, n_chunks * n_ctx // N_CHAT_CTX, n_threads, chats),
     }
+
+
+def kept_conversations(model: Model, n_chunks: int, n_threads: int, path: Path) -> Chunks:
+    """Return the conversations of a file, which is made if it has too few."""
+    tokens = json.loads(path.read_text()) if path.exists() else []
+    if len(tokens) < n_chunks:
+        tokens = conversations(model, n_chunks, n_threads).tokens
+        path.write_text(json.dumps(tokens))
+    return Chunks(N_CHAT_CTX, tuple(map(tuple, tokens[:n_chunks])))
 
 
 def conversations(model: Model, n_chunks: int, n_threads: int) -> Chunks:

@@ -1,5 +1,6 @@
 """Calibration: what the weights of a model are multiplied by while it reads, which is what a quantizer needs."""
 
+from localllm.calibrate.channels import OutlierRule
 from localllm.calibrate.corpus import Chunks, Document, cut, read_documents
 from localllm.calibrate.folder import Moment, MomentFolder
 from localllm.calibrate.gradients import GradientFolder
@@ -14,6 +15,7 @@ __all__ = [
     "GradientFolder",
     "Moment",
     "MomentFolder",
+    "OutlierRule",
     "Progress",
     "calibrate",
     "cut",

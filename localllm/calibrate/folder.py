@@ -17,14 +17,14 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
 from localllm.calibrate.gram import Matrix
 from localllm.calibrate.plan import MomentPart
-from localllm.errors import RequestError
+from localllm.errors import NotEnoughDisk, RequestError
 from localllm.gguf.new_file import new_file
 from localllm.hardware.sizes import format_bytes
 from localllm.quantize.gptq import SecondMoments
@@ -79,20 +79,27 @@ class MomentFolder:
         self._parts: dict[tuple[str, int], str] | None = None
 
     @classmethod
-    def create(cls, path: Path, key: Key) -> MomentFolder:
+    def create(cls, path: Path, key: Key, *, may_replace: bool = False) -> MomentFolder:
         """Make a folder, or take one that was begun with this key.
+
+        Args:
+            path: the folder.
+            key: what its moments depend on.
+            may_replace: delete what is there of another key.
 
         Raises:
             RequestError: it is something else, is of another model or text, or cannot be written to.
         """
         if (path / KEY_FILE).exists():
             found = cls.open(path)
-            if found.key != key:
+            if found.key == key:
+                return found
+            if not may_replace:
                 raise RequestError(
                     f"{path} holds the second moments of {_difference(found.key, key)}.",
                     hint="Give another folder, or delete this one.",
                 )
-            return found
+            shutil.rmtree(path, ignore_errors=True)
         if path.exists() and (not path.is_dir() or any(not file.name.startswith(".") for file in path.iterdir())):
             raise RequestError(
                 f"{path} is there and holds something else than second moments.", hint="Give a folder of its own."
@@ -122,11 +129,11 @@ class MomentFolder:
         """Check that the disk has room for these parts.
 
         Raises:
-            RequestError: it has not.
+            NotEnoughDisk: it has not.
         """
         need, free = sum(part.n_bytes for part in parts), shutil.disk_usage(self.path).free
         if need > free:
-            raise RequestError(
+            raise NotEnoughDisk(
                 f"The second moments take {format_bytes(need)}; the disk of {self.path} has {format_bytes(free)} free.",
                 hint="Give --moments a folder on another disk.",
             )
@@ -147,13 +154,14 @@ class MomentFolder:
 
         Raises:
             RequestError: it cannot be written.
+            NotEnoughDisk: the disk is full.
         """
         source = part.source
         fields = {"weights": source.weights, "mat": part.mat, "n_mats": source.n_mats, "n_cols": source.n_cols}
         fields |= {"n_rows": n_rows, "digest": _digest(h) if n_rows else None}
         if n_rows:
             with new_file(self.path / f"{part.name}.npy", part.n_bytes) as file:
-                np.save(file, h, allow_pickle=False)
+                _save_array(file, h)
         _write_json(self._json(part.name), fields)
 
     def moment(self, weight: str, mat: int = 0) -> Moment:
@@ -227,6 +235,14 @@ def _difference(found: Key, wanted: Key) -> str:
 
 def _digest(h: Matrix) -> str:
     return blake2b(np.ascontiguousarray(h).data.cast("B"), digest_size=16).hexdigest()
+
+
+def _save_array(file: BinaryIO, h: Matrix) -> None:
+    """Write what `np.save` writes, which would not say why a write failed."""
+    h = np.ascontiguousarray(h)
+    header_data = np.lib.format.header_data_from_array_1_0(h)
+    np.lib.format.write_array_header_1_0(file, header_data)
+    file.write(h.data)
 
 
 def _write_json(path: Path, fields: dict[str, Any]) -> None:

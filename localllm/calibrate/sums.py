@@ -50,6 +50,7 @@ class SquareSums:
 
         Raises:
             RequestError: it cannot be written.
+            NotEnoughDisk: the disk is full.
         """
         arrays: dict[str, Any] = {f"sums {name}": array for name, array in self._sums.items()}
         arrays |= {f"counts {name}": array for name, array in self._counts.items()}
@@ -91,6 +92,7 @@ class StoredSums:
 
         Raises:
             RequestError: the file cannot be written.
+            NotEnoughDisk: the disk is full.
         """
         self.sums.n_chunks += 1
         if is_last or time.monotonic() - self._saved_at >= SAVE_S:

@@ -45,6 +45,8 @@ class CalibrationOptions:
     """For the model, its context and the second moments that are added up at once."""
     moments: Path | None = None
     """The folder for second moments; None collects none."""
+    may_replace_moments: bool = False
+    """Delete what the folder holds of another model or text."""
     with_output: bool = False
     """Calibrate the output layer, too; llama.cpp's tool leaves it out unless told."""
     stops_early: bool = True
@@ -79,13 +81,16 @@ def calibrate(
 
     Raises:
         RequestError: `out` or the folder cannot be written, or the folder is of another model or text.
+        NotEnoughDisk: their disk has no room.
         NotEnoughMemory: the second moments of a single input do not fit.
         UnsupportedModel: the model makes no text.
         ModelLoadFailed, DecodeFailed: llama.cpp failed, or the model gives numbers that are not finite.
     """
     check_room(out, 0)
     key = Key(fingerprint(model.path), chunks.sha256, chunks.n_tokens, chunks.n_ctx)
-    folder = None if options.moments is None else MomentFolder.create(options.moments, key)
+    folder = None
+    if options.moments is not None:
+        folder = MomentFolder.create(options.moments, key, may_replace=options.may_replace_moments)
     reader = Reader(
         model,
         chunks.n_ctx,

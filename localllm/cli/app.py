@@ -29,7 +29,9 @@ VERBS = {
         "localllm.cli.imatrix:command", "Measure what a model's weights are multiplied by, for quantizing it."
     ),
     "quantize": Verb("localllm.cli.quantize:command", "Make a model smaller."),
-    "convert": Verb("localllm.cli.convert:command", "Make a GGUF file of a Hugging Face checkpoint."),
+    "bench": Verb("localllm.cli.bench:command", "Compare a model's file types: size, quality, speed."),
+    "inspect": Verb("localllm.cli.inspect:command", "Look into a model while it reads: outlier activations."),
+    "convert": Verb("localllm.cli.convert:command", "Make a GGUF file of a Hugging Face checkpoint or a LoRA adapter."),
     "show": Verb("localllm.cli.show:command", "Show what a GGUF file holds."),
 }
 

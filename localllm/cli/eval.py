@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 import click
 
 from localllm.cli.options import machine_options
+from localllm.cli.output_files import STDOUT, check_writable, write_result
 from localllm.cli.screen import notice
-from localllm.cli.status import StatusLine
+from localllm.cli.status import LOG_EVERY_S, StatusLine
 from localllm.config import Settings, load_settings
 from localllm.errors import RequestError, UnsupportedModel
 from localllm.hardware.types import LoadOptions
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from localllm.hardware.types import LoadPlan
 
 REFERENCE_KV = ("f16", "f16")
-STDOUT = "-"
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,13 @@ class Contestant:
 
 @click.command("eval", short_help="Measure perplexity, and divergence from another model.")
 @click.argument("model", required=False)
-@click.option("--against", metavar="REF", help="Measure the divergence from this model, such as the unquantized one.")
+@click.option(
+    "--against",
+    "--reference",
+    "against",
+    metavar="REF",
+    help="Measure the divergence from this model, such as the unquantized one.",
+)
 @click.option(
     "--kv-type",
     "kv_types",
@@ -96,7 +102,7 @@ def command(
     """
     settings = load_settings({**flags, "model": model})
     types = requested_kv_types(kv_types, kv_type_k, kv_type_v, has_reference=against is not None)
-    _check_writable(json_file)
+    check_writable(json_file, "--json")
     from localllm.evaluate import default_text, read_text
     from localllm.evaluate.text import DEFAULT_NAME
 
@@ -126,15 +132,6 @@ def requested_kv_types(
             )
         pairs.append((of_k or parts[0], of_v or parts[-1]))
     return list(dict.fromkeys(pairs))
-
-
-def _check_writable(json_file: str | None) -> None:
-    """Refuse now what would fail after all the work."""
-    if json_file in (None, STDOUT):
-        return
-    path = Path(json_file)
-    if path.is_dir() or not path.absolute().parent.is_dir():
-        raise RequestError(f"Cannot write {path}: it is a directory, or in none.", hint="Check the path of --json.")
 
 
 def _plan(
@@ -185,7 +182,7 @@ def _measure(contestants: Sequence[Contestant], text: str, n_ctx: int, n_chunks:
     from localllm.evaluate import Chunks, Subject, compare
     from localllm.runtime.loading import load_model
 
-    status = StatusLine()
+    status = StatusLine(LOG_EVERY_S)
     plan = contestants[0].planned.plan
     with ExitStack() as stack:
         stack.callback(status.clear)
@@ -235,7 +232,4 @@ def _show(report: Report, json_file: str | None) -> None:
     for line in report.remarks():
         notice(line)
     if json_file is not None:
-        try:
-            Path(json_file).write_text(report.json() + "\n", encoding="utf-8")
-        except OSError as error:
-            raise RequestError(f"Cannot write {json_file}: {error.strerror}.", hint="Check the path.") from error
+        write_result(json_file, report.json())

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from hashlib import sha256
 from typing import Any
 
 from localllm import __version__
+from localllm.cli.numbers import NOTHING, estimate, json_text
 from localllm.cli.tables import table
-from localllm.evaluate import Divergence, Estimate, Evaluation
+from localllm.evaluate import Divergence, Evaluation
 from localllm.hardware.estimate import padded_n_ctx
 from localllm.hardware.sizes import format_bytes
 
@@ -101,7 +100,7 @@ class Report:
             "n_gpu_layers": self.n_gpu_layers,
             "rows": [row.fields() for row in self.rows],
         }
-        return json.dumps(_finite(facts), ensure_ascii=False, indent=1, allow_nan=False)
+        return json_text(facts)
 
     def lines(self) -> Iterator[str]:
         """Yield the table, and all of the divergence where there is one only."""
@@ -133,32 +132,20 @@ def _cells(row: Row) -> tuple[str, ...]:
         row.model,
         row.kv_types,
         str(row.kv_bytes_per_token),
-        _estimate(found.perplexity, ".4f"),
-        _estimate(divergence.kl, ".6f") if divergence else "–",
-        f"{divergence.p99:.6f}" if divergence else "–",
-        f"{divergence.same_top.value:.2%}" if divergence else "–",
+        estimate(found.perplexity, ".4f"),
+        estimate(divergence.kl, ".6f") if divergence else NOTHING,
+        f"{divergence.p99:.6f}" if divergence else NOTHING,
+        f"{divergence.same_top.value:.2%}" if divergence else NOTHING,
         f"{found.prefill_tok_s:.1f}",
     )
 
 
 def _details(divergence: Divergence) -> Iterator[tuple[str, str]]:
-    yield "mean KLD", _estimate(divergence.kl, ".6f")
+    yield "mean KLD", estimate(divergence.kl, ".6f")
     quantiles = {"median": "median", "90 %": "p90", "95 %": "p95", "99 %": "p99", "99.9 %": "p999", "maximum": "max"}
     for name, field in quantiles.items():
         yield f"{name} KLD", f"{getattr(divergence, field):.6f}"
-    yield "same top token", _estimate(divergence.same_top, ".3%")
-    yield "mean Δp", _estimate(divergence.delta_p_mean, ".3%")
+    yield "same top token", estimate(divergence.same_top, ".3%")
+    yield "mean Δp", estimate(divergence.delta_p_mean, ".3%")
     yield "RMS Δp", f"{divergence.delta_p_rms:.3%}"
-    yield "ln(PPL/PPL ref)", _estimate(divergence.log_perplexity_ratio, ".6f")
-
-
-def _estimate(estimate: Estimate, form: str) -> str:
-    return f"{estimate.value:{form}} ± {estimate.standard_error:{form}}"
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    yield "ln(PPL/PPL ref)", estimate(divergence.log_perplexity_ratio, ".6f")

@@ -10,7 +10,7 @@ import click
 from localllm.cli.calibration import CalibrationStatus, memory_bytes
 from localllm.cli.options import machine_options
 from localllm.cli.screen import notice
-from localllm.cli.status import StatusLine
+from localllm.cli.status import LOG_EVERY_S, StatusLine
 from localllm.config import load_settings
 from localllm.errors import RequestError
 from localllm.store import resolve
@@ -82,7 +82,7 @@ def command(
     )
     path = resolve(settings.model)
     _check_target(path, out, may_replace=may_replace)
-    watcher = CalibrationStatus(StatusLine())
+    watcher = CalibrationStatus(StatusLine(LOG_EVERY_S))
     try:
         found = calibrate_file(path, out, request, watcher)
     finally:

@@ -10,21 +10,26 @@ from typing import TYPE_CHECKING
 
 import click
 
-from localllm.cli.calibration import CalibrationStatus, memory_bytes
+from localllm.cli.calibration import memory_bytes
+from localllm.cli.numbers import json_text
 from localllm.cli.options import thread_options
+from localllm.cli.output_files import STDOUT
+from localllm.cli.quantize_report import Reporter, check_report, write_report
+from localllm.cli.quantizing import QuantizingStatus, warn_of_types
 from localllm.cli.screen import notice
-from localllm.cli.status import StatusLine
+from localllm.cli.status import LOG_EVERY_S, StatusLine
 from localllm.cli.tables import duration, size, table
 from localllm.config import load_settings, parse_size
 from localllm.errors import RequestError
 from localllm.store import resolve
 
 if TYPE_CHECKING:
+    from localllm.cli.files_report import FilesReport
     from localllm.gguf import GGMLType, GGUFHeader
-    from localllm.quantize import Mix, MixOptions, Progress, Quantized
+    from localllm.quantize import Mix, MixOptions, Quantized
     from localllm.workshop import Budget
 
-METHODS = ("gptq", "rtn")
+METHODS = ("gptq", "rtn", "awq", "awq+gptq")
 _FILE = click.Path(path_type=Path)
 
 
@@ -44,7 +49,8 @@ _FILE = click.Path(path_type=Path)
     default=METHODS[0],
     show_default=True,
     help="gptq makes up for each weight's error in the next ones, after a calibration; rtn rounds each to the nearest "
-    "value, as llama.cpp does.",
+    "value, as llama.cpp does; awq first scales the channels that matter, with nothing changed before rounding; "
+    "awq+gptq does that and makes up for errors.",
 )
 @click.option(
     "--calibration",
@@ -78,6 +84,13 @@ _FILE = click.Path(path_type=Path)
 @click.option("--pure", "is_pure", is_flag=True, help="One type for all tensors, without the file type's rules.")
 @click.option("--allow-requantize", is_flag=True, help="Take a source that is quantized already; this loses quality.")
 @click.option("--force", "may_replace", is_flag=True, help="Replace OUT if it is there.")
+@click.option(
+    "--report",
+    metavar="[FILE]",
+    is_flag=False,
+    flag_value=STDOUT,
+    help="Measure what was made against SRC, print it, and write it to FILE (.md or .json), if one is named.",
+)
 @click.option("--dry-run", is_flag=True, help="Print which type each tensor would get, and make nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print what was made as one JSON object.")
 @thread_options
@@ -99,6 +112,7 @@ def command(
     is_pure: bool,
     allow_requantize: bool,
     may_replace: bool,
+    report: str | None,
     dry_run: bool,
     as_json: bool,
     **flags: str | None,
@@ -114,7 +128,7 @@ def command(
     """
     settings = load_settings(flags)
     path = resolve(source)
-    from localllm.workshop import CalibrationRequest, QuantizeRequest, quantize_file
+    from localllm.workshop import CalibrationRequest, MeasureRequest, QuantizeRequest, quantize_file
     from localllm.workshop.quantization import plan_quantization
 
     request = QuantizeRequest(
@@ -134,36 +148,25 @@ def command(
                 "Types for a size are only known once they have been measured.", hint="Leave --dry-run out."
             )
         header, mix, without = plan_quantization(path, request)
-        _warn(mix, header, without)
+        warn_of_types(mix, header, without)
         click.echo("\n".join(_plan_lines(header, mix)))
         return
-    watcher = _Status(StatusLine())
+    check_report(report)
+    watcher = QuantizingStatus(StatusLine(LOG_EVERY_S))
     try:
+        reporter = None if report is None else Reporter(path, MeasureRequest(n_threads=settings.threads), watcher)
         made = quantize_file(path, target, request, watcher)
+        found = None if reporter is None else reporter.measure(made, method)
     finally:
         watcher.status.clear()
     if as_json:
-        click.echo(_json(made, watcher.mix, method))
+        click.echo(_json(made, watcher.mix, method, found))
     else:
         notice(f"{made.path.name}: {size(made.n_bytes)}, {made.bpw:.2f} bits per weight, in {duration(made.elapsed_s)}")
-
-
-class _Status(CalibrationStatus):
-    """Shows the progress on the status line, and keeps what was planned (a `QuantizeWatcher`)."""
-
-    mix: Mix
-
-    def planned(self, header: GGUFHeader, mix: Mix, without_importance: tuple[str, ...]) -> None:
-        self.mix = mix
-        _warn(mix, header, without_importance)
-
-    def measuring(self, what: str, n_done: int, n_total: int) -> None:
-        self.status.show(f"{what}: {n_done} of {n_total}")
-
-    def quantizing(self, progress: Progress) -> None:
-        from localllm.gguf import printable
-
-        self.status.show(f"{progress.share:.0%} · {duration(progress.left_s)} left · {printable(progress.tensor)}")
+    if found is not None and report is not None:
+        if not as_json:
+            found.show()
+        write_report(found, report)
 
 
 def _budget(target_size: str | None, target_bpw: float | None) -> Budget | None:
@@ -207,19 +210,6 @@ def _tensor_type(text: str) -> tuple[re.Pattern[str], GGMLType]:
         raise RequestError(f"--tensor-type has no regular expression: {error}.", hint=f"Check {pattern!r}.") from error
 
 
-def _warn(mix: Mix, header: GGUFHeader, without: Sequence[str]) -> None:
-    from localllm.gguf import printable
-
-    if mix.fallbacks:
-        first = mix.fallbacks[0]
-        notice(
-            f"{len(mix.fallbacks)} of {len(header.tensors)} tensors have rows that their type's blocks do not fit, and "
-            f"get another type: {printable(first)} {mix.types[first].name.upper()}."
-        )
-    if without:
-        notice(f"The importance matrix lacks {len(without)} of the tensors, such as {printable(without[0])}.")
-
-
 def _plan_lines(header: GGUFHeader, mix: Mix) -> Iterator[str]:
     from localllm.gguf import printable
 
@@ -232,10 +222,8 @@ def _plan_lines(header: GGUFHeader, mix: Mix) -> Iterator[str]:
     yield from table(rows, right=(3,))
 
 
-def _json(made: Quantized, mix: Mix, method: str) -> str:
-    import json
-
-    return json.dumps(
+def _json(made: Quantized, mix: Mix, method: str, found: FilesReport | None) -> str:
+    return json_text(
         {
             "path": str(made.path),
             "type": mix.file_type.name,
@@ -245,5 +233,6 @@ def _json(made: Quantized, mix: Mix, method: str) -> str:
             "bpw": made.bpw,
             "elapsed_s": made.elapsed_s,
             "tensor_types": dict(Counter(kind.name for kind in mix.types.values())),
+            **({} if found is None else {"report": found.fields()}),
         }
     )

@@ -5,20 +5,31 @@ from __future__ import annotations
 import shutil
 import sys
 import threading
+import time
 
 from localllm.llm.events import Done, Progress
 
 LONG_PROMPT_TOKENS = 512
 """A prompt with fewer tokens to read is read before anyone wonders."""
 
+LOG_EVERY_S = 60.0
+"""Of work that may take hours, for those who read its output in a file."""
+
 _ERASE = "\r\x1b[2K"
 
 
 class StatusLine:
-    """A line on stderr that replaces itself; nothing where stderr is not a terminal. Safe on any thread."""
+    """A line on stderr that replaces itself. Safe on any thread.
 
-    def __init__(self) -> None:
+    Args:
+        log_every_s: where stderr is not a terminal, how often a line of its own says how far the work is, the first
+            after so long; None says nothing there.
+    """
+
+    def __init__(self, log_every_s: float | None = None) -> None:
         self._is_terminal = sys.stderr is not None and sys.stderr.isatty()
+        self._log_every_s = log_every_s
+        self._logged = time.monotonic()
         self._lock = threading.Lock()
         self._shown = ""
 
@@ -28,6 +39,14 @@ class StatusLine:
             if self._is_terminal and text != self._shown:
                 self._shown = text
                 self._write(_ERASE + text[: shutil.get_terminal_size().columns - 1])
+            elif not self._is_terminal and self._log_every_s is not None and sys.stderr is not None:
+                self._log(text, self._log_every_s)
+
+    def _log(self, text: str, every_s: float) -> None:
+        now = time.monotonic()
+        if now - self._logged >= every_s:
+            self._logged = now
+            self._write(f"{text}\n")
 
     def clear(self) -> None:
         """Erase the line."""

@@ -50,7 +50,7 @@ class Checkpoint:
 
 def _missing_config_hint(folder: Path) -> str:
     if (folder / _ADAPTER).is_file():
-        return "It is a LoRA adapter: name the folder of the model that it was trained for."
+        return "It is a LoRA adapter beside a model's weights: leave one of them in the folder."
     return "Name the folder of a Hugging Face checkpoint, or download the model again."
 
 
@@ -67,7 +67,7 @@ def _tensors(folder: Path) -> dict[str, StoredTensor]:
         return _indexed_tensors(folder)
     paths = sorted(folder.glob("model*.safetensors"))
     if not paths:
-        raise _no_tensors(folder)
+        raise missing_weights(folder, "model*.safetensors")
     _check_shards(folder, paths)
     found: dict[str, StoredTensor] = {}
     for path in paths:
@@ -81,14 +81,15 @@ def _tensors(folder: Path) -> dict[str, StoredTensor]:
     return found
 
 
-def _no_tensors(folder: Path) -> InvalidCheckpoint:
+def missing_weights(folder: Path, wanted: str) -> InvalidCheckpoint:
+    """Return the error that a folder holds no `wanted`, or pickles instead."""
     pickles = sorted(path.name for pattern in _PICKLES for path in folder.glob(pattern))
     if pickles:
         return InvalidCheckpoint(
             f"The weights are a pickle, {pickles[0]}, which could run any code when it is opened.",
             hint="Choose a model with .safetensors files; most have them, if only in another revision.",
         )
-    return InvalidCheckpoint(f"{folder} holds no model*.safetensors.", hint="Download the model again.")
+    return InvalidCheckpoint(f"{folder} holds no {wanted}.", hint="Download the model again.")
 
 
 def _check_shards(folder: Path, paths: list[Path]) -> None:

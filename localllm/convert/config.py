@@ -10,7 +10,6 @@ from typing import Any
 
 from localllm.errors import InvalidCheckpoint, UnsupportedModel
 
-CHECK_CONFIG = "Check config.json against the model's page, or download it again."
 _MAX_COUNT = (1 << 31) - 1
 
 
@@ -34,10 +33,16 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 class Config:
-    """The values of a `config.json`. Of several keys, the first that is there counts; null is not there."""
+    """The values of a `config.json`. Of several keys, the first that is there counts; null is not there.
 
-    def __init__(self, values: Mapping[str, Any]) -> None:
+    Args:
+        values: those.
+        name: of the file, for errors.
+    """
+
+    def __init__(self, values: Mapping[str, Any], name: str = "config.json") -> None:
         self.values = values
+        self.name = name
 
     def get(self, *keys: str) -> Any:
         """Return the value of the first key that is there, or None."""
@@ -52,7 +57,7 @@ class Config:
         value = self.get(*keys)
         value = default if value is None else value
         if type(value) is not int or not least <= value <= _MAX_COUNT:
-            raise _problem(keys, value, f"a whole number of at least {least}")
+            raise self._problem(keys, value, f"a whole number of at least {least}")
         return value
 
     def number(self, *keys: str, default: float | None = None) -> float:
@@ -64,7 +69,7 @@ class Config:
         value = self.get(*keys)
         value = default if value is None else value
         if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-            raise _problem(keys, value, "a number")
+            raise self._problem(keys, value, "a number")
         return float(value)
 
     def flag(self, *keys: str, default: bool = False) -> bool:
@@ -76,7 +81,7 @@ class Config:
         value = self.get(*keys)
         value = default if value is None else value
         if not isinstance(value, bool):
-            raise _problem(keys, value, "true or false")
+            raise self._problem(keys, value, "true or false")
         return value
 
     def sequence(self, key: str) -> Sequence[Any] | None:
@@ -87,7 +92,7 @@ class Config:
         """
         value = self.get(key)
         if value is not None and not isinstance(value, list):
-            raise _problem((key,), value, "a list")
+            raise self._problem((key,), value, "a list")
         return value
 
     def section(self, *keys: str) -> Config:
@@ -98,10 +103,10 @@ class Config:
         """
         value = self.get(*keys)
         if value is None:
-            return Config({})
+            return Config({}, self.name)
         if not isinstance(value, dict):
-            raise _problem(keys, value, "an object")
-        return Config(value)
+            raise self._problem(keys, value, "an object")
+        return Config(value, self.name)
 
     def demand(self, key: str, *allowed: Any, missing: Any = None) -> None:
         """Check that a value is one of those that llama.cpp computes with.
@@ -119,11 +124,13 @@ class Config:
         if value is not None and value not in allowed:
             known = " or ".join(json.dumps(one) for one in allowed)
             raise UnsupportedModel(
-                f"config.json: {key} is {json.dumps(value)}; llama.cpp computes this architecture only with {known}.",
+                f"{self.name}: {key} is {json.dumps(value)}; llama.cpp computes this architecture only with {known}.",
                 hint="This model cannot be converted; choose one without that change.",
             )
 
-
-def _problem(keys: Sequence[str], value: object, expected: str) -> InvalidCheckpoint:
-    what = "is missing" if value is None else f"is {json.dumps(value)}; it must be {expected}"
-    return InvalidCheckpoint(f"config.json: {' or '.join(keys)} {what}.", hint=CHECK_CONFIG)
+    def _problem(self, keys: Sequence[str], value: object, expected: str) -> InvalidCheckpoint:
+        what = "is missing" if value is None else f"is {json.dumps(value)}; it must be {expected}"
+        return InvalidCheckpoint(
+            f"{self.name}: {' or '.join(keys)} {what}.",
+            hint=f"Check {self.name} against the model's page, or download it again.",
+        )

@@ -13,7 +13,7 @@ from localllm.convert.families import family_of
 from localllm.convert.pooling import read_pooling
 from localllm.convert.tokenizer import read_tokenizer
 from localllm.convert.types import FILE_TYPES, OutputType
-from localllm.convert.writer import OnProgress, whole_file, write_gguf
+from localllm.convert.writer import OnProgress, write_gguf
 from localllm.errors import InvalidCheckpoint, ModelError
 from localllm.gguf import check_loadable, read_header
 from localllm.llama import Model, ModelParams
@@ -74,9 +74,7 @@ def convert(
         writer.add_file_type(FILE_TYPES[output_type])
         writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
 
-    with whole_file(target) as path:
-        n_bytes = write_gguf(path, architecture, tensors, output_type, add_metadata, on_progress)
-        _check(path)
+    n_bytes = write_gguf(target, architecture, tensors, output_type, add_metadata, _check, on_progress)
     n_params = sum(tensor.n_items for tensor in tensors)
     notes = [*family.notes, *tokenizer.notes]
     if family.is_encoder and pooling is None:

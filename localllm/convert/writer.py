@@ -2,71 +2,22 @@
 
 from __future__ import annotations
 
-import contextlib
-import errno
-import os
-import shutil
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from glob import escape
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
 import gguf
 import numpy as np
-import psutil
+from gguf.gguf_writer import WriterState
 
 from localllm.convert.tensors import OutputTensor
 from localllm.convert.types import OutputType, encode, tensor_type
-from localllm.errors import InvalidCheckpoint, NotEnoughDisk, RequestError
+from localllm.errors import InvalidCheckpoint
+from localllm.gguf import GGMLType
+from localllm.gguf.new_file import new_file
 
-PARTIAL = ".partial"
 OnProgress = Callable[[int, int], None]
 """Called with the bytes of weights that are written, and all there will be."""
-_GIB = 1 << 30
-_PID_DIGITS = 9
-
-
-@contextmanager
-def whole_file(target: Path) -> Iterator[Path]:
-    """Give a path beside `target` to write to, and move it there at the end; after an exception nothing is left.
-
-    The name holds this process's id, so that what a killed one left is told from what another one is writing.
-
-    Raises:
-        RequestError: the target is a folder, or in none.
-        NotEnoughDisk: the disk became full.
-    """
-    if target.is_dir() or not target.absolute().parent.is_dir():
-        raise RequestError(f"Cannot write {target}: it is a directory, or in none.", hint="Check the path.")
-    _remove_abandoned(target)
-    partial = target.with_name(f"{target.name}.{os.getpid()}{PARTIAL}")
-    try:
-        yield partial
-        _make_last(partial)
-        os.replace(partial, target)
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise NotEnoughDisk(
-                f"The disk of {target} is full.", hint="Free some room, or choose a smaller --type or another disk."
-            ) from error
-        raise RequestError(f"Cannot write {target}: {error.strerror}.", hint="Check the path.") from error
-    finally:
-        with contextlib.suppress(OSError):
-            partial.unlink(missing_ok=True)
-
-
-def _remove_abandoned(target: Path) -> None:
-    for path in target.parent.glob(f"{escape(target.name)}.*{PARTIAL}"):
-        id = path.name.removeprefix(f"{target.name}.").removesuffix(PARTIAL)
-        if id.isdecimal() and len(id) <= _PID_DIGITS and not psutil.pid_exists(int(id)):
-            with contextlib.suppress(OSError):
-                path.unlink()
-
-
-def _make_last(path: Path) -> None:
-    with path.open("rb+") as file:
-        os.fsync(file.fileno())
 
 
 def write_gguf(
@@ -75,22 +26,24 @@ def write_gguf(
     tensors: Sequence[OutputTensor],
     wanted: OutputType,
     add_metadata: Callable[[gguf.GGUFWriter], None],
+    check: Callable[[Path], object],
     on_progress: OnProgress,
 ) -> int:
-    """Write a GGUF file and return its size in bytes.
+    """Write a GGUF file, which takes its name when it is whole, and return its size in bytes.
 
     Args:
-        path: where; it is overwritten.
+        path: where; a file that is there is replaced.
         architecture: llama.cpp's name.
         tensors: what it holds, in this order.
         wanted: the type of its matrices.
         add_metadata: writes everything else.
+        check: looks at the whole file under its temporary name; what it raises keeps it from taking its own.
         on_progress: called after each piece.
 
     Raises:
-        NotEnoughDisk: it will not fit.
+        NotEnoughDisk: it does not fit.
         InvalidCheckpoint: a weight is no finite number.
-        RequestError: a weight is beyond what the type can hold.
+        RequestError: a weight is beyond what the type can hold, or the file cannot be written.
     """
     writer = gguf.GGUFWriter(None, architecture)
     kinds = [tensor_type(tensor.name, tensor.shape, wanted) for tensor in tensors]
@@ -99,35 +52,38 @@ def write_gguf(
         raw = gguf.GGMLQuantizationType(kind.id)
         writer.add_tensor_info(tensor.name, tensor.shape, np.dtype(np.float32), n_bytes, raw)
     add_metadata(writer)
-    n_total = sum(sizes)
-    _check_room(path, n_total)
-    try:
-        writer.write_header_to_file(path)
-        writer.write_kv_data_to_file()
-        writer.write_ti_data_to_file()
-        assert writer.fout is not None, "the writer has opened its file"
-        file: BinaryIO = writer.fout[0]
-        n_done = 0
-        for tensor, kind in zip(tensors, kinds, strict=True):
-            writer.write_padding(file, file.tell())
-            for piece in tensor.pieces():
-                if not np.isfinite(piece).all():
-                    raise _not_finite(tensor.name)
-                n_done += file.write(encode(tensor.name, piece, kind).data)
-                on_progress(n_done, n_total)
-        writer.write_padding(file, file.tell())
+    with new_file(path, sum(sizes)) as file:
+        _write_head(writer, file)
+        _write_weights(writer, file, tensors, kinds, lambda n_done: on_progress(n_done, sum(sizes)))
+        file.flush()
+        check(Path(file.name))
         return file.tell()
-    finally:
-        writer.close()
 
 
-def _check_room(path: Path, n_bytes: int) -> None:
-    free = shutil.disk_usage(path.absolute().parent).free
-    if n_bytes > free:
-        raise NotEnoughDisk(
-            f"The file will take {n_bytes / _GIB:.2f} GiB, and {free / _GIB:.2f} GiB are free.",
-            hint="Free some room, or choose a smaller --type or another disk.",
-        )
+def _write_head(writer: gguf.GGUFWriter, file: BinaryIO) -> None:
+    """Have the writer write to a file that is open already, as it takes one that it has opened itself."""
+    writer.fout, writer.state = [file], WriterState.EMPTY
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_ti_data_to_file()
+
+
+def _write_weights(
+    writer: gguf.GGUFWriter,
+    file: BinaryIO,
+    tensors: Sequence[OutputTensor],
+    kinds: Sequence[GGMLType],
+    on_progress: Callable[[int], None],
+) -> None:
+    n_done = 0
+    for tensor, kind in zip(tensors, kinds, strict=True):
+        writer.write_padding(file, file.tell())
+        for piece in tensor.pieces():
+            if not np.isfinite(piece).all():
+                raise _not_finite(tensor.name)
+            n_done += file.write(encode(tensor.name, piece, kind).data)
+            on_progress(n_done)
+    writer.write_padding(file, file.tell())
 
 
 def _not_finite(name: str) -> InvalidCheckpoint:

@@ -11,7 +11,6 @@ import itertools
 import logging
 import queue
 import threading
-import time
 from collections.abc import Callable, Iterable
 from collections.abc import Sequence as SequenceOf
 from typing import NamedTuple
@@ -31,7 +30,7 @@ from localllm.engine.prefix_cache import PrefixCache
 from localllm.engine.request import GenerationRequest
 from localllm.engine.room import Room
 from localllm.engine.runner import Runner
-from localllm.engine.scheduler import Scheduler, StepPlan
+from localllm.engine.scheduler import Scheduler
 from localllm.engine.sequence import Sequence
 from localllm.engine.speculation.draft_model import DraftModel
 from localllm.engine.speculation.lookahead import LookaheadSize
@@ -41,6 +40,7 @@ from localllm.engine.speculation.shared_texts import SharedTexts
 from localllm.engine.speculation.speculator import Speculator
 from localllm.engine.speculation.vocabularies import check_draft_model
 from localllm.engine.stats import EngineStats
+from localllm.engine.stepper import Stepper
 from localllm.engine.visits import Visitor
 from localllm.errors import EngineClosed, LocalLLMError
 from localllm.hardware.types import LoadPlan, n_branch_ids, n_output_rows, n_sequence_ids
@@ -183,8 +183,21 @@ class Engine:
             room=self._room,
             adapters=loaded,
         )
-        self._can_begin_anew = can_cut
-        self._lost_s = 0.0
+        self._stepper = Stepper(
+            self._context,
+            self.n_ctx,
+            scheduler=self._scheduler,
+            room=self._room,
+            pool=self._pool,
+            cache=self._cache,
+            runner=self._runner,
+            speculator=self._speculator,
+            answers=self._answers,
+            long_prompts=self._long_prompts,
+            totals=self._totals,
+            listen=self._listen,
+            can_begin_anew=can_cut,
+        )
         self._counters = Counters(self._totals, self._scheduler, self._pool, self._cache, self._room, self._draft_model)
         self._ids = itertools.count(1)
         self._closed = threading.Event()
@@ -306,6 +319,8 @@ class Engine:
     def _take_commands(self, timeout_s: float | None = 0.0) -> int:
         """Carry out what has been asked, after waiting for it so long; None waits for ever. Return how much it was."""
         n = 0
+        if timeout_s == 0.0 and self._commands.empty():
+            return n
         with contextlib.suppress(queue.Empty):
             while True:
                 command = self._commands.get(timeout=timeout_s) if timeout_s != 0 else self._commands.get_nowait()
@@ -326,78 +341,14 @@ class Engine:
         self._take_commands()
         return not self._closed.is_set()
 
-    def _step(self) -> None:
-        """Admit, make room, slide, decode, choose, report."""
-        started = time.perf_counter()
-        if self._totals.clear_cache_requested:
-            self._totals.clear_cache_requested = False
-            self._cache.clear()
-            self._speculator.clear()
-        self._totals.n_tokens_cached += self._room.admit()
-        plan = self._room.plan_step()
-        if plan is None:
-            self._answers.end_running()
-            return
-        if plan.n_tokens == 0:
-            return
-        if self._long_prompts.is_better_aside(plan):
-            n_computed = self._long_prompts.prefill(plan.chunks[0][0])
-            self._totals.n_tokens_prefilled += n_computed
-            return
-        plan = self._with_drafts(plan)
-        try:
-            has_slid = self._room.slide(plan)
-            outputs = self._runner.run(plan, self._young_s(plan), may_abort=not has_slid)
-        except LocalLLMError as error:
-            self._answers.fail(plan.sequences, error)
-            return
-        if outputs is None:
-            self._retry(plan)
-            return
-        self._lost_s = 0.0
-        self._answers.report_prefill(plan)
-        accepted = self._answers.choose(plan, outputs)
-        busy_s = time.perf_counter() - started
-        if self._scheduler.aside is None and not (self._runner.has_switched or has_slid):
-            self._learn(plan, accepted, busy_s)
-        n_accepted, n_used = sum(accepted.values()), self._pool.n_used
-        self._totals.count_step(plan, self._runner, n_accepted=n_accepted, n_cells_used=n_used, busy_s=busy_s)
-
-    def _with_drafts(self, plan: StepPlan) -> StepPlan:
-        if self._scheduler.aside is not None:
-            return plan
-        n_free = min(self._pool.n_free, self._context.n_batch) - len(plan.streams)
-        return self._speculator.draft(plan, self._scheduler.cost, n_free=n_free, n_ctx=self.n_ctx)
-
-    def _learn(self, plan: StepPlan, accepted: dict[int, int], busy_s: float) -> None:
-        cost = self._scheduler.cost
-        if not plan.chunks:
-            self._speculator.observe(plan, accepted, cost, busy_s)
-        if not plan.is_speculative:
-            cost.observe(len(plan.streams), plan.n_chunk, busy_s - self._speculator.drafting_s)
-
     @property
     def _has_work(self) -> bool:
         return self._scheduler.has_work or (self._visitor is not None and self._visitor.has_work)
 
     def _step_and_flush(self) -> None:
         if self._scheduler.has_work:
-            self._step()
+            self._stepper.step()
         if self._visitor is not None and self._visitor.has_work:
             self._visitor.visit(self._scheduler.cost.visit_s(self._scheduler.n_streams))
         if self._after_step is not None:
             self._after_step()
-
-    def _young_s(self, plan: StepPlan) -> float:
-        """How long newcomers may have this step begun anew: what they have cost so far counts."""
-        return self._scheduler.young_s(plan) - self._lost_s if self._can_begin_anew else 0.0
-
-    def _retry(self, plan: StepPlan) -> None:
-        """After a run that changed nothing: it was aborted, or llama.cpp had no room (sliding-window caches)."""
-        self._take_commands()
-        if self._runner.was_aborted:
-            self._lost_s += self._runner.decode_s
-        elif plan.is_speculative:
-            self._speculator.hold()
-        elif any(s in self._scheduler.running for s in plan.sequences) and not self._room.relieve():
-            self._answers.end_running()

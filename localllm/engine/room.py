@@ -94,8 +94,7 @@ class Room:
         """Return the sequences that must slide first, how many tokens each forgets, and the free cells it takes."""
         slides = []
         for sequence, n_new in plan:
-            n = sequence.n_to_evict(n_new)
-            if n and sequence.window is not None:
+            if sequence.window is not None and (n := sequence.n_to_evict(n_new)):
                 slides.append((sequence, n, self._pool.slide_cost(sequence.seq_id, sequence.window.n_head, n)))
         return slides
 

@@ -36,15 +36,16 @@ class StepPlan:
 
     def __iter__(self) -> Iterator[tuple[Sequence, int]]:
         """Yield each sequence with the number of its tokens."""
-        yield from ((sequence, 1) for sequence in self.streams)
-        yield from self.chunks
+        return iter([(sequence, 1) for sequence in self.streams] + self.chunks)
 
     @property
     def n_chunk(self) -> int:
-        return sum(n for _, n in self.chunks)
+        return sum(n for _, n in self.chunks) if self.chunks else 0
 
     @property
     def n_drafted(self) -> int:
+        if not self.is_speculative:
+            return 0
         return sum(map(len, self.drafts.values())) + sum(window.n_drafted for window in self.windows.values())
 
     @property
@@ -53,6 +54,8 @@ class StepPlan:
 
     @property
     def n_tokens(self) -> int:
+        if not self.is_speculative:
+            return len(self.streams) + self.n_chunk
         n_speculative = sum(map(len, self.drafts.values())) + sum(window.n_tokens for window in self.windows.values())
         return len(self.streams) + n_speculative + self.n_chunk
 

@@ -22,7 +22,11 @@ _TYPES = {"general.type": "str", "adapter.type": "str", "adapter.lora.alpha": "f
 """llama.cpp ends the process where one of these has another type."""
 _A, _B, _NORM = ".lora_a", ".lora_b", "_norm.weight"
 _EMBEDDING = "token_embd.weight"
+FOLDED_KEY = "quantize.awq"
+"""True in a model whose channels were scaled (`localllm.quantize.awq`)."""
 _WRONG_BASE = "Use the adapter with the model that it was trained for."
+_NOT_FOLDED = "Use a file that `localllm quantize` made with another --method."
+_NOT_APPLIED = "llama.cpp cannot apply it; use another adapter."
 _CONVERT = "Convert it with a current llama.cpp (convert_lora_to_gguf.py)."
 
 
@@ -52,6 +56,8 @@ def check_adapter(adapter: GGUFHeader, model: GGUFHeader, n_layer: int) -> Adapt
     if adapter.architecture != model.architecture:
         problem = f"is for {printable(adapter.architecture)} models, and this one is {printable(model.architecture)}"
         raise invalid(adapter.path, problem, _WRONG_BASE)
+    if model.metadata.get(FOLDED_KEY):
+        raise _unsupported(adapter, "does not fit a file whose channels AWQ has scaled", _NOT_FOLDED)
     tensors = {tensor.name: tensor for tensor in model.tensors}
     pairs = _pairs(adapter)
     for name, (a, b) in pairs.items():
@@ -137,7 +143,5 @@ def _shown(shape: tuple[int, ...]) -> str:
     return " × ".join(map(str, shape))
 
 
-def _unsupported(header: GGUFHeader, problem: str) -> UnsupportedModel:
-    return UnsupportedModel(
-        f"{printable(header.path.name, 200)}: {problem}", hint="llama.cpp cannot apply it; use another adapter."
-    )
+def _unsupported(header: GGUFHeader, problem: str, hint: str = _NOT_APPLIED) -> UnsupportedModel:
+    return UnsupportedModel(f"{printable(header.path.name, 200)}: {problem}", hint=hint)

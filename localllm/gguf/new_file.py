@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import glob
 import os
 import shutil
@@ -10,9 +11,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from localllm.errors import LocalLLMError, RequestError
+from localllm.errors import LocalLLMError, NotEnoughDisk, RequestError
 from localllm.gguf.problems import printable
 from localllm.partial_files import PARTIAL, claim, remove_abandoned, sync_folder, unlink
+
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+"""What a disk says that is full, a user who has no more of it, and a file system whose files end here (FAT: 4 GiB)."""
+_MORE_ROOM = "Free some room, or write to another disk."
 
 
 @contextmanager
@@ -27,7 +32,8 @@ def new_file(path: Path, n_bytes: int = 0) -> Iterator[BinaryIO]:
         n_bytes: how long it will be, to find out at once if the disk has no room for it.
 
     Raises:
-        RequestError: the file cannot be made, or the disk is full.
+        RequestError: the file cannot be made.
+        NotEnoughDisk: the disk has no room for it, or became full.
     """
     remove_abandoned(path.absolute().parent, f".{glob.escape(path.name)}.*{PARTIAL}")
     check_room(path, n_bytes)
@@ -52,7 +58,8 @@ def check_room(path: Path, n_bytes: int) -> None:
     """Refuse now what would fail after all the work: a name that cannot be written, a disk without room.
 
     Raises:
-        RequestError: `path` is a folder, or in none, or its disk has fewer than `n_bytes` free.
+        RequestError: `path` is a folder, or in none.
+        NotEnoughDisk: its disk has fewer than `n_bytes` free.
     """
     folder = path.absolute().parent
     if path.is_dir() or not folder.is_dir():
@@ -61,14 +68,13 @@ def check_room(path: Path, n_bytes: int) -> None:
         )
     free = shutil.disk_usage(folder).free
     if n_bytes > free:
-        raise RequestError(
-            f"{printable(path.name, 200)} takes {n_bytes:,} bytes; the disk has {free:,} free.",
-            hint="Free some room, or write to another disk.",
+        raise NotEnoughDisk(
+            f"{printable(path.name, 200)} takes {n_bytes:,} bytes; the disk has {free:,} free.", hint=_MORE_ROOM
         )
 
 
-def _cannot_write(path: Path, error: OSError) -> RequestError:
-    reason = error.strerror or type(error).__name__
-    return RequestError(
-        f"Cannot write {printable(str(path), 200)}: {reason}.", hint="Check the path, its rights and the room there."
-    )
+def _cannot_write(path: Path, error: OSError) -> LocalLLMError:
+    message = f"Cannot write {printable(str(path), 200)}: {error.strerror or type(error).__name__}."
+    if error.errno in _FULL:
+        return NotEnoughDisk(message, hint=_MORE_ROOM)
+    return RequestError(message, hint="Check the path and its rights.")

@@ -8,6 +8,7 @@ from localllm.quantize.method import Encoder, Method
 from localllm.quantize.mix import Mix, MixOptions, plan_mix
 from localllm.quantize.pipeline import Progress, Quantized, file_bytes, quantize
 from localllm.quantize.rtn import Rtn
+from localllm.quantize.scaling import Scales, TensorScale, scaled_imatrix
 from localllm.quantize.workers import Workers
 
 __all__ = [
@@ -22,6 +23,8 @@ __all__ = [
     "Progress",
     "Quantized",
     "Rtn",
+    "Scales",
+    "TensorScale",
     "Workers",
     "check_imatrix",
     "check_source",
@@ -32,5 +35,6 @@ __all__ = [
     "plan_mix",
     "quantize",
     "read_imatrix",
+    "scaled_imatrix",
     "write_imatrix",
 ]

@@ -105,6 +105,7 @@ def write_imatrix(path: Path, imatrix: Imatrix) -> None:
 
     Raises:
         RequestError: the file cannot be written.
+        NotEnoughDisk: the disk has no room for it.
     """
     f32 = GGML_TYPES_BY_NAME["f32"]
     specs: list[TensorSpec] = []

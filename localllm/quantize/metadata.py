@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from localllm.gguf import GGUFHeader
+from localllm.gguf.adapter import FOLDED_KEY
 from localllm.gguf.source import read_bytes
 from localllm.gguf.writing import number_pair, text_pair
 from localllm.quantize.file_types import FileType
@@ -50,6 +51,11 @@ def imatrix_pairs(path: Path, imatrix: Imatrix) -> list[tuple[str, bytes]]:
     if imatrix.n_chunks:
         pairs.append(_number("quantize.imatrix.chunks_count", imatrix.n_chunks))
     return pairs
+
+
+def fold_pairs() -> list[tuple[str, bytes]]:
+    """Return what a file says whose channels may be scaled: adapters of the original do not fit it."""
+    return [(FOLDED_KEY, number_pair(FOLDED_KEY, "bool", True))]
 
 
 def _text(key: str, value: str) -> tuple[str, bytes]:

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import BinaryIO
 
 import numpy as np
@@ -27,10 +28,14 @@ from localllm.quantize.file_types import is_quantized
 from localllm.quantize.metadata import output_pairs
 from localllm.quantize.method import Encoder, Method
 from localllm.quantize.mix import Mix
+from localllm.quantize.scaling import Scales, TensorScale
 
 SLAB_BYTES = 256 << 20
 """Of float32 rows that are in memory at once."""
 _DAMAGED = "The source file is damaged, or not a model's weights. Download or convert it again."
+
+_RowEncoder = Callable[[NDArray[np.float32], int, int], NDArray[np.uint8]]
+"""Of rows, which matrix they are of, and which row of the tensor is the first."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +80,7 @@ def quantize(
     mix: Mix,
     method: Method,
     *,
+    scales: Scales = MappingProxyType({}),
     more_pairs: Sequence[tuple[str, bytes]] = (),
     on_progress: Callable[[Progress], None] = lambda _: None,
     slab_bytes: int = SLAB_BYTES,
@@ -88,12 +94,14 @@ def quantize(
         target: the file to make; one that is there is replaced.
         mix: the type of each tensor; see `localllm.quantize.checks` for what should be checked before.
         method: how rows become blocks of a quantized type. Other types are converted without it.
+        scales: what tensors are multiplied by first, also those whose type stays; the method must know of it.
         more_pairs: keys and pairs to add to the metadata.
         on_progress: called often, on this thread.
         slab_bytes: float32 rows in memory at once, in bytes; the method may take as much again.
 
     Raises:
-        RequestError: the file cannot be written, or the disk has no room for it.
+        RequestError: the file cannot be written.
+        NotEnoughDisk: the disk has no room for it.
         ModelError: weights are NaN or infinite, or cannot be encoded; the message names the tensor.
     """
     tensors = {tensor.name: tensor for tensor in header.tensors}
@@ -102,7 +110,10 @@ def quantize(
     with new_file(target, n_bytes) as file:
         file.write(head)
         for spec in specs:
-            _write_tensor(file, header, tensors[spec.name], spec.type, method, slab_bytes, clock)
+            encoder = _encoder(tensors[spec.name], spec.type, method, scales.get(spec.name))
+            is_whole = method.needs_whole_matrices and is_quantized(spec.type)
+            n_slab = sys.maxsize if is_whole else slab_bytes
+            _write_tensor(file, header, tensors[spec.name], spec.type, encoder, n_slab, clock)
             file.write(padding(spec.n_bytes, header.alignment))
     return Quantized(target, n_bytes, clock.n_total, clock.elapsed_s)
 
@@ -145,17 +156,14 @@ def _write_tensor(
     header: GGUFHeader,
     tensor: TensorInfo,
     kind: GGMLType,
-    method: Method,
+    encoder: _RowEncoder | None,
     slab_bytes: int,
     clock: _Clock,
 ) -> None:
-    encoder = _encoder(tensor, kind, method)
-    if encoder is not None and method.needs_whole_matrices:
-        slab_bytes = sys.maxsize
     for matrix, first, n_rows in _slabs(tensor.shape, slab_bytes):
         stored = read_rows(header, tensor, first, n_rows)
         try:
-            coded = stored if encoder is None else encoder(decode(tensor.type.name, stored), matrix)
+            coded = stored if encoder is None else encoder(decode(tensor.type.name, stored), matrix, first)
         except ModelError as error:
             raise _named(header, tensor, error.message, error.hint) from error
         if encoder is None and not is_finite(kind.name, stored):
@@ -165,11 +173,21 @@ def _write_tensor(
         clock.add(tensor.name, n_rows * tensor.shape[0])
 
 
-def _encoder(tensor: TensorInfo, kind: GGMLType, method: Method) -> Encoder | None:
-    """Return how a tensor's rows are converted; None where its type stays."""
-    if kind is tensor.type:
+def _encoder(tensor: TensorInfo, kind: GGMLType, method: Method, scale: TensorScale | None) -> _RowEncoder | None:
+    """Return how a tensor's rows are converted; None where they stay as they are."""
+    if kind is tensor.type and scale is None:
         return None
-    return method.begin(tensor, kind) if is_quantized(kind) else lambda rows, _: encode(kind.name, rows)
+    inner = method.begin(tensor, kind) if is_quantized(kind) else _plain_encoder(kind)
+    n_rows = (*tensor.shape, 1)[1]
+
+    def encode_rows(rows: NDArray[np.float32], matrix: int, first: int) -> NDArray[np.uint8]:
+        return inner(rows if scale is None else scale(rows, matrix, first - matrix * n_rows), matrix)
+
+    return encode_rows
+
+
+def _plain_encoder(kind: GGMLType) -> Encoder:
+    return lambda rows, _: encode(kind.name, rows)
 
 
 def _slabs(shape: tuple[int, ...], slab_bytes: int) -> Iterator[tuple[int, int, int]]:

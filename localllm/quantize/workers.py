@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from localllm.llama.encoding import encode
 
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 BLOCK_WEIGHTS = 1 << 18
 """Weights that a thread encodes at a time: some 20 ms, so that calls cost nothing and Ctrl-C is soon heard."""
 
@@ -30,6 +33,10 @@ class Workers:
     ) -> None:
         self._pool.shutdown(cancel_futures=True)
 
+    def map(self, function: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
+        """Call `function` for each item on all threads, and return the results in order."""
+        return list(self._pool.map(function, items))
+
     def map_rows(
         self,
         function: Callable[[NDArray[np.float32]], NDArray[np.uint8]],
@@ -43,7 +50,7 @@ class Workers:
         n_rows, n_cols = rows.shape
         step = step or max(1, BLOCK_WEIGHTS // n_cols)
         blocks = [rows[start : start + step] for start in range(0, n_rows, step)]
-        return np.concatenate(list(self._pool.map(function, blocks)))
+        return np.concatenate(self.map(function, blocks))
 
     def encode(
         self, kind: str, rows: NDArray[np.float32], importance: NDArray[np.float32] | None = None

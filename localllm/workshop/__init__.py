@@ -1,17 +1,39 @@
 """The workshop: whole jobs of making models, from files to files, out of what the packages below know."""
 
+from localllm.workshop.bench import Bench, BenchRequest, bench_file
 from localllm.workshop.budget import Budget
 from localllm.workshop.calibration import Calibration, CalibrationRequest, CalibrationWatcher, calibrate_file
+from localllm.workshop.inspection import Inspection, InspectRequest, inspect_file
+from localllm.workshop.measuring import (
+    MeasuredFile,
+    Measurements,
+    MeasureRequest,
+    MeasureWatcher,
+    check_files,
+    measure_files,
+)
 from localllm.workshop.quantization import METHODS, QuantizeRequest, QuantizeWatcher, quantize_file
 
 __all__ = [
     "METHODS",
+    "Bench",
+    "BenchRequest",
     "Budget",
     "Calibration",
     "CalibrationRequest",
     "CalibrationWatcher",
+    "InspectRequest",
+    "Inspection",
+    "MeasureRequest",
+    "MeasureWatcher",
+    "MeasuredFile",
+    "Measurements",
     "QuantizeRequest",
     "QuantizeWatcher",
+    "bench_file",
     "calibrate_file",
+    "check_files",
+    "inspect_file",
+    "measure_files",
     "quantize_file",
 ]

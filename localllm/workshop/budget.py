@@ -14,6 +14,7 @@ from localllm.gguf import GGMLType, GGUFHeader
 from localllm.gguf.new_file import new_file
 from localllm.quantize import FileType, Imatrix, Mix, MixOptions, Workers, file_bytes, file_type, plan_mix
 from localllm.quantize.allocation import Candidate, allocate, candidates, groups_of, padded
+from localllm.store.fingerprint import fingerprint
 from localllm.workshop.sensitivity import measure_sensitivity
 
 _FILE_TYPES = {
@@ -92,7 +93,7 @@ def _sensitivity(
     folder: Path,
     on_progress: Callable[[str, int, int], None],
 ) -> dict[str, float]:
-    path = folder / FOLDER / "sensitivity.json"
+    path = folder / FOLDER / f"{fingerprint(header.path)}.json"
     path.parent.mkdir(exist_ok=True)
     group = groups_of(header)
     known = _read(path)

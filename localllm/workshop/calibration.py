@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
@@ -49,6 +51,8 @@ class CalibrationRequest:
     """Of text that the model draws."""
     moments: Path | None = None
     """The folder for second moments; None collects none."""
+    may_replace_moments: bool = False
+    """Delete what the folder holds of another model or text."""
     memory_bytes: int | None = None
     """What all may take; None: three quarters of what is free."""
     with_output: bool = False
@@ -83,27 +87,57 @@ def calibrate_file(path: Path, out: Path, request: CalibrationRequest, watcher: 
     """Read a text with a model and write its importance matrix to `out`.
 
     Raises:
-        LocalLLMError: as `plan_model`, `read_documents`, `cut` and `calibrate`.
+        LocalLLMError: as `open_text` and `calibrate`.
     """
-    shape, plan = _plan(path, request)
     memory_bytes = request.memory_bytes or int(MEMORY_SHARE * available_ram_bytes())
-    with load_model(path, plan.n_gpu_layers, watcher.loading) as model:
-        chunks = _chunks(model, request, plan, watcher)
+    with open_text(path, request, watcher) as text:
         wanted = CalibrationOptions(
-            plan.n_threads, memory_bytes, request.moments, request.with_output, stops_early=_cpu_computes_all(plan)
+            text.plan.n_threads,
+            memory_bytes,
+            request.moments,
+            may_replace_moments=request.may_replace_moments,
+            with_output=request.with_output,
+            stops_early=text.cpu_computes_all,
         )
-        return Calibration(calibrate(model, shape, chunks, out, wanted, watcher.reading), chunks, shape)
+        found = calibrate(text.model, text.shape, text.chunks, out, wanted, watcher.reading)
+        return Calibration(found, text.chunks, text.shape)
 
 
 def read_chunks(path: Path, request: CalibrationRequest, watcher: CalibrationWatcher) -> Chunks:
     """Return the text that a calibration would read.
 
     Raises:
+        LocalLLMError: as `open_text`.
+    """
+    with open_text(path, request, watcher) as text:
+        return text.chunks
+
+
+@dataclass(frozen=True)
+class OpenText:
+    """A model in memory, and the text that it is to read."""
+
+    model: Model
+    shape: ModelShape
+    plan: LoadPlan
+    chunks: Chunks
+
+    @property
+    def cpu_computes_all(self) -> bool:
+        """Whether the graph can be left unfinished; a GPU at hand may compute even layers on the CPU."""
+        return self.plan.n_gpu_layers == 0 and all(device.kind == "cpu" for device in list_devices())
+
+
+@contextmanager
+def open_text(path: Path, request: CalibrationRequest, watcher: CalibrationWatcher) -> Iterator[OpenText]:
+    """Load a model, and cut its text; the model is closed in the end.
+
+    Raises:
         LocalLLMError: as `plan_model`, `read_documents` and `cut`.
     """
-    _, plan = _plan(path, request)
+    shape, plan = _plan(path, request)
     with load_model(path, plan.n_gpu_layers, watcher.loading) as model:
-        return _chunks(model, request, plan, watcher)
+        yield OpenText(model, shape, plan, _chunks(model, request, plan, watcher))
 
 
 def _plan(path: Path, request: CalibrationRequest) -> tuple[ModelShape, LoadPlan]:
@@ -134,8 +168,3 @@ def _conversations(model: Model) -> Document:
     template = ChatTemplate(source, bos_text=bos, eos_text=eos, fallback=True)
     texts = [template.render(chat, add_generation_prompt=False) for chat in default_chats()]
     return Document("chats", "".join(texts), has_specials=not template.is_fallback)
-
-
-def _cpu_computes_all(plan: LoadPlan) -> bool:
-    """Whether the graph can be left unfinished. With a GPU at hand, llama.cpp may use it even for layers on the CPU."""
-    return plan.n_gpu_layers == 0 and all(device.kind == "cpu" for device in list_devices())

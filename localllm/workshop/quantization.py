@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,6 +23,7 @@ from localllm.quantize import (
     Progress,
     Quantized,
     Rtn,
+    Scales,
     Workers,
     check_imatrix,
     check_source,
@@ -31,16 +33,22 @@ from localllm.quantize import (
     plan_mix,
     quantize,
     read_imatrix,
+    scaled_imatrix,
 )
+from localllm.quantize.awq import FoldPlan, plan_folds
 from localllm.quantize.gptq_method import Gptq
+from localllm.quantize.metadata import fold_pairs
 from localllm.quantize.method import Method
 from localllm.quantize.moments import Factors
+from localllm.quantize.scaling import ScaledGradients, ScaledMoments
 from localllm.quantize.two_sided_method import TwoSidedGptq
 from localllm.store.fingerprint import fingerprint
 from localllm.workshop.budget import Budget, plan_budget
 from localllm.workshop.calibration import CalibrationRequest, CalibrationWatcher, calibrate_file, read_chunks
+from localllm.workshop.folding import FoldingWatcher, fold
 
-METHODS = ("gptq", "rtn")
+METHODS = ("gptq", "rtn", "awq", "awq+gptq")
+"""How weights are rounded: with error feedback or to nearest; with AWQ's folds before, or without."""
 IMATRIX = "imatrix.gguf"
 """In a folder of second moments, the importance matrix of the same text: it is there once the calibration is done."""
 GRADIENTS = "gradients"
@@ -67,19 +75,35 @@ class QuantizeRequest:
     """A size, instead of the mix of `type_name`."""
 
     @property
+    def has_feedback(self) -> bool:
+        """Whether errors are fed back (GPTQ)."""
+        return "gptq" in self.method
+
+    @property
+    def has_folds(self) -> bool:
+        """Whether channels are scaled first (AWQ)."""
+        return "awq" in self.method
+
+    @property
+    def has_moments(self) -> bool:
+        """Whether second moments are collected, or taken from a folder. Folds do without if they must."""
+        given = self.imatrix is None or self.calibration.moments is not None
+        return self.has_feedback or (self.has_folds and given)
+
+    @property
     def is_calibrated(self) -> bool:
         """Whether a calibration is needed."""
-        return self.method == "gptq" or (self.budget is not None and self.imatrix is None)
+        return self.has_moments or (self.budget is not None and self.imatrix is None)
 
 
-class QuantizeWatcher(CalibrationWatcher, Protocol):
+class QuantizeWatcher(CalibrationWatcher, FoldingWatcher, Protocol):
     """Hears of the progress; what it raises ends the work."""
 
     def planned(self, header: GGUFHeader, mix: Mix, without_importance: tuple[str, ...]) -> None:
         """What each tensor will be, before any is made."""
 
     def measuring(self, what: str, n_done: int, n_total: int) -> None:
-        """How far the search for types is."""
+        """How far the search for types, or for folds, is."""
 
     def quantizing(self, progress: Progress) -> None:
         """So many weights are done."""
@@ -91,8 +115,17 @@ def plan_quantization(source: Path, request: QuantizeRequest) -> tuple[GGUFHeade
     Raises:
         LocalLLMError: the source, or what is asked for, is not possible.
     """
+    return _planned(source, request, _given_imatrix(request))
+
+
+def _given_imatrix(request: QuantizeRequest) -> Imatrix | None:
+    return None if request.imatrix is None else read_imatrix(request.imatrix)
+
+
+def _planned(
+    source: Path, request: QuantizeRequest, imatrix: Imatrix | None
+) -> tuple[GGUFHeader, Mix, tuple[str, ...]]:
     header = read_header(source)
-    imatrix = None if request.imatrix is None else read_imatrix(request.imatrix)
     mix = plan_mix(
         header, file_type(request.type_name), request.options, has_imatrix=imatrix is not None or request.is_calibrated
     )
@@ -109,15 +142,18 @@ def quantize_file(source: Path, target: Path, request: QuantizeRequest, watcher:
     Raises:
         LocalLLMError: something asked for is not possible, found before anything is computed where that can be.
     """
-    header, mix, without = plan_quantization(source, request)
+    imatrix = _given_imatrix(request)
+    header, mix, without = _planned(source, request, imatrix)
     check_target(header, target, may_replace=request.may_replace)
+    folds = plan_folds(header) if request.has_folds else FoldPlan(())
     n_threads = request.n_threads or n_compute_threads()
     with _folder(target, request) as folder, Workers(n_threads) as workers:
         path = request.imatrix
         if request.is_calibrated:
-            path = _calibrated(header, request, folder, n_threads, watcher)
-        imatrix = None if path is None else read_imatrix(path)
+            path = _calibrated(header, request, imatrix, folder, n_threads, watcher)
+            imatrix = imatrix or read_imatrix(path)
         more = imatrix_pairs(path, imatrix) if path is not None and imatrix is not None else []
+        more += fold_pairs() if folds.folds else []
         if request.budget is not None:
             assert imatrix is not None
             mix = plan_budget(
@@ -134,9 +170,11 @@ def quantize_file(source: Path, target: Path, request: QuantizeRequest, watcher:
         if request.is_calibrated:
             without = check_imatrix(header, mix, imatrix)
         watcher.planned(header, mix, without)
-        method = _method(request, workers, imatrix, folder)
+        moments = MomentFolder.open(folder) if request.has_moments else None
         with blas_threads(1):
-            return quantize(header, target, mix, method, more_pairs=more, on_progress=watcher.quantizing)
+            scales = {} if imatrix is None else fold(header, mix, folds, imatrix, moments, workers, watcher)
+            method = _method(request, workers, imatrix, moments, scales)
+            return quantize(header, target, mix, method, scales=scales, more_pairs=more, on_progress=watcher.quantizing)
 
 
 @contextmanager
@@ -149,39 +187,66 @@ def _folder(target: Path, request: QuantizeRequest) -> Iterator[Path]:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise RequestError(f"Cannot make {folder}: {error.strerror}.", hint="Check the path.") from error
-    yield folder
+    try:
+        yield folder
+    except BaseException:
+        with contextlib.suppress(OSError):
+            folder.rmdir()  # one that holds something stays, for the next run
+        raise
     if kept is None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _method(request: QuantizeRequest, workers: Workers, imatrix: Imatrix | None, folder: Path) -> Method:
-    rounding = Rtn(workers, imatrix)
-    if request.method == "rtn":
+def _method(
+    request: QuantizeRequest, workers: Workers, imatrix: Imatrix | None, moments: MomentFolder | None, scales: Scales
+) -> Method:
+    """Return how scaled weights are rounded: what is known of their inputs and outputs is scaled, too."""
+    rounding = Rtn(workers, None if imatrix is None else scaled_imatrix(imatrix, scales))
+    if not request.has_feedback:
         return rounding
-    moments = MomentFolder.open(folder)
-    one_sided = Gptq(workers, Factors(moments), rounding)
-    if not (folder / GRADIENTS).is_dir():
+    assert moments is not None, "feedback is calibrated"
+    of_inputs = ScaledMoments(moments, scales)
+    one_sided = Gptq(workers, Factors(of_inputs), rounding)
+    if not (moments.path / GRADIENTS).is_dir():
         return one_sided
-    gradients = GradientFolder.open(folder / GRADIENTS)
+    gradients = GradientFolder.open(moments.path / GRADIENTS)
     if gradients.key.model != moments.key.model:
         raise RequestError(f"{gradients.path} holds the gradients of another model.", hint="Delete it.")
-    return TwoSidedGptq(moments, gradients, one_sided)
+    return TwoSidedGptq(of_inputs, ScaledGradients(gradients, scales), one_sided)
 
 
 def _calibrated(
-    header: GGUFHeader, request: QuantizeRequest, folder: Path, n_threads: int, watcher: QuantizeWatcher
+    header: GGUFHeader,
+    request: QuantizeRequest,
+    imatrix: Imatrix | None,
+    folder: Path,
+    n_threads: int,
+    watcher: QuantizeWatcher,
 ) -> Path:
     """Return the importance matrix of a calibration that is done; a folder that was given is taken as it is."""
     wanted = request.calibration
     path = request.imatrix or folder / IMATRIX
     says_nothing = not wanted.files and not wanted.from_self and wanted.n_chunks is None
-    if wanted.moments is not None and says_nothing and path.exists() and any(folder.iterdir()):
-        if MomentFolder.open(folder).key.model != fingerprint(header.path):
-            raise RequestError(f"{folder} holds the second moments of another model.", hint="Give another folder.")
+    is_there = wanted.moments is not None and says_nothing and path.exists() and any(folder.iterdir())
+    if is_there and (request.method == "rtn" or _has_all(folder, header, imatrix or read_imatrix(path))):
         return path
-    moments = folder if request.method == "gptq" else None
-    calibrate_file(header.path, folder / IMATRIX, replace(wanted, moments=moments, n_threads=n_threads), watcher)
+    moments = folder if request.has_moments else None
+    may_replace = wanted.moments is None
+    asked = replace(wanted, moments=moments, may_replace_moments=may_replace, n_threads=n_threads)
+    calibrate_file(header.path, folder / IMATRIX, asked, watcher)
     return path
+
+
+def _has_all(folder: Path, header: GGUFHeader, imatrix: Imatrix) -> bool:
+    """Whether a folder holds the second moments of all that an importance matrix knows; a run may have been stopped.
+
+    Raises:
+        RequestError: they are of another model.
+    """
+    moments = MomentFolder.open(folder)
+    if moments.key.model != fingerprint(header.path):
+        raise RequestError(f"{folder} holds the second moments of another model.", hint="Give another folder.")
+    return all(moments.covers(name) for name in imatrix.entries)
 
 
 def _some_chunks(header: GGUFHeader, request: QuantizeRequest, watcher: QuantizeWatcher) -> Chunks:

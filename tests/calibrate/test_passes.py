@@ -13,7 +13,7 @@ import pytest
 
 from localllm.calibrate import Chunks, Document, MomentFolder, Progress, cut, work
 from localllm.calibrate.plan import reader_bytes
-from localllm.errors import NotEnoughMemory, RequestError
+from localllm.errors import NotEnoughDisk, NotEnoughMemory, RequestError
 from localllm.gguf import ModelShape, read_header
 from localllm.llama import Model
 from tests.calibrate.conftest import TEXT, Calibrate
@@ -175,7 +175,7 @@ def test_disk_without_room_is_refused_before_reading(
     tiny: Model, run: Calibrate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("localllm.calibrate.folder.shutil.disk_usage", lambda _: type("Usage", (), {"free": 10})())
-    with pytest.raises(RequestError, match="has 10 B free"):
+    with pytest.raises(NotEnoughDisk, match="has 10 B free"):
         run(tiny, moments=tmp_path / "h")
 
 

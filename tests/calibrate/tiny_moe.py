@@ -11,10 +11,21 @@ from tests.tiny_model import CHATML, add_tokenizer, vocabulary
 
 
 def write_tiny_moe(
-    path: Path, *, seed: int = 0, n_layer: int = 2, n_embd: int = 32, n_ff: int = 64, n_expert: int = 4, n_used: int = 2
+    path: Path,
+    *,
+    seed: int = 0,
+    n_layer: int = 2,
+    n_embd: int = 32,
+    n_ff: int = 64,
+    n_expert: int = 4,
+    n_used: int = 2,
+    is_shared: bool = False,
 ) -> Path:
-    """Write a seeded model with F32 weights; two heads of keys and values for two of queries."""
-    writer = gguf.GGUFWriter(path, "llama")
+    """Write a seeded model with F32 weights; two heads of keys and values for two of queries.
+
+    With `is_shared`, one of Qwen2-MoE's kind: another expert, behind a gate of its own, which all tokens go to.
+    """
+    writer = gguf.GGUFWriter(path, "qwen2moe" if is_shared else "llama")
     writer.add_name("tiny-moe")
     writer.add_file_type(0)
     writer.add_block_count(n_layer)
@@ -28,6 +39,9 @@ def write_tiny_moe(
     writer.add_layer_norm_rms_eps(1e-5)
     writer.add_expert_count(n_expert)
     writer.add_expert_used_count(n_used)
+    if is_shared:
+        writer.add_expert_feed_forward_length(n_ff)
+        writer.add_expert_shared_feed_forward_length(n_ff)
     add_tokenizer(writer, CHATML)
     n_vocab = len(vocabulary())
     rng = np.random.default_rng(seed)
@@ -37,6 +51,9 @@ def write_tiny_moe(
         block |= {"attn_norm": (n_embd,), "ffn_norm": (n_embd,), "ffn_gate_inp": (n_expert, n_embd)}
         block |= {f"ffn_{part}_exps": (n_expert, n_ff, n_embd) for part in ("gate", "up")}
         block["ffn_down_exps"] = (n_expert, n_embd, n_ff)
+        if is_shared:
+            block |= {f"ffn_{part}_shexp": (n_ff, n_embd) for part in ("gate", "up")}
+            block |= {"ffn_down_shexp": (n_embd, n_ff), "ffn_gate_inp_shexp": (n_embd,)}
         shapes |= {f"blk.{layer}.{name}.weight": shape for name, shape in block.items()}
     shapes |= {"output_norm.weight": (n_embd,), "output.weight": (n_vocab, n_embd)}
     for name, shape in shapes.items():

@@ -76,6 +76,7 @@ def test_against_another_model_it_is_divergence(evaluate: Any) -> None:
     assert [row[0] for row in rows(other)] == ["other.gguf", "tiny.gguf"]
     assert float(rows(same)[1][6]) == 0 < float(rows(other)[1][6])
     assert float(rows(other)[1][3]) == float(rows(same)[0][3])
+    assert rows(evaluate("tiny.gguf", "--reference", "other.gguf"))[1][:8] == rows(other)[1][:8]
 
 
 def test_json_holds_everything_and_stdout_stays_a_table(evaluate: Any, tmp_path: Path) -> None:

@@ -6,13 +6,17 @@ import json
 import os
 from pathlib import Path
 
+import jsonschema
 import pytest
 
 from localllm.gguf import read_header
 from localllm.quantize import write_imatrix
 from tests.cli.conftest import Cli
+from tests.cli.files_schema import SCHEMA
 from tests.quantize.peer import Wanted, as_imatrix, types
 from tests.quantize.skeleton import Skeleton
+from tests.runtime.embedding_models import write_encoder
+from tests.tiny_model import write_tiny_model
 
 SKELETON = Skeleton(n_layer=3)
 ONE_THREAD = ("--threads", "1", "--method", "rtn")
@@ -112,3 +116,69 @@ def test_rows_that_no_super_block_fits_are_told(cli: Cli, folder: Path) -> None:
     Skeleton(n_embd=64).write(folder / "narrow.gguf")
     result = cli("quantize", "narrow.gguf", "q.gguf", *ONE_THREAD)
     assert result.code == 0 and "blocks do not fit" in result.err
+
+
+@pytest.fixture
+def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return write_tiny_model(tmp_path / "tiny.gguf", n_ctx=4096)
+
+
+def test_a_report_is_printed(cli: Cli, tiny: Path) -> None:
+    result = cli("quantize", "tiny.gguf", "q.gguf", "--type", "Q8_0", *ONE_THREAD, "--report")
+    assert result.code == 0
+    assert [line.split()[0] for line in result.out.splitlines()] == ["file", "tiny.gguf", "q.gguf"]
+    assert "mean KLD" in result.out and "of memory" in result.err and sorted(os.listdir()) == ["q.gguf", "tiny.gguf"]
+
+
+def test_a_report_is_written_as_its_name_says(cli: Cli, tiny: Path) -> None:
+    for name in ("r.json", "r.md"):
+        result = cli("quantize", "tiny.gguf", "q.gguf", "--type", "Q8_0", "--force", *ONE_THREAD, "--report", name)
+        assert result.code == 0 and "mean KLD" in result.out
+    found = json.loads(Path("r.json").read_text())
+    jsonschema.validate(found, SCHEMA)
+    assert found["files"][1]["n_bytes"] == Path("q.gguf").stat().st_size
+    assert found["peak_bytes"] > 1 << 20 and found["elapsed_s"] > 0 and found["method"] == "rtn"
+    assert Path("r.md").read_text().startswith("| file | type | bytes |")
+
+
+def test_a_report_belongs_into_the_json(cli: Cli, tiny: Path) -> None:
+    result = cli("quantize", "tiny.gguf", "q.gguf", "--type", "Q8_0", "--json", *ONE_THREAD, "--report")
+    found = json.loads(result.out)
+    jsonschema.validate(found["report"], SCHEMA)
+    assert found["report"]["files"][1]["divergence"]["kl"]["value"] > 0
+
+
+@pytest.mark.parametrize(
+    ("report", "said"), [("q.gguf", "must end in .md or .json"), ("none/r.md", "Cannot write none/r.md")]
+)
+def test_a_report_that_cannot_be_written_is_refused_at_once(cli: Cli, tiny: Path, report: str, said: str) -> None:
+    result = cli("quantize", "tiny.gguf", "q.gguf", *ONE_THREAD, "--report", report)
+    assert result.code == 6 and said in result.err and os.listdir() == ["tiny.gguf"]
+
+
+def test_a_model_that_makes_no_text_cannot_be_reported_on(cli: Cli, tiny: Path) -> None:
+    write_encoder(Path("encoder.gguf"))
+    result = cli("quantize", "encoder.gguf", "q.gguf", *ONE_THREAD, "--report")
+    assert result.code == 3 and "makes no text" in result.err and not Path("q.gguf").exists()
+
+
+def test_channels_are_scaled_before_rounding(cli: Cli, folder: Path) -> None:
+    write_tiny_model(folder / "tiny.gguf", n_ctx=4096)
+    (folder / "text.txt").write_text("The world in the hollow well, and all the other words. " * 60)
+    flags = ("--type", "Q4_0", "--threads", "1", "--calibration", "text.txt", "--moments", "h", "--json")
+    made = {
+        method: json.loads(cli("quantize", "tiny.gguf", f"{method}.gguf", "--method", method, *flags).out)
+        for method in ("gptq", "awq", "awq+gptq")
+    }
+    assert [each["method"] for each in made.values()] == list(made)
+    assert len({Path(f"{method}.gguf").read_bytes()[-20_000:] for method in made}) == 3
+    assert read_header("awq.gguf").metadata["quantize.awq"] is True
+    assert "quantize.awq" not in read_header("gptq.gguf").metadata
+
+
+def test_a_graph_that_is_not_known_is_told(cli: Cli, folder: Path) -> None:
+    Skeleton(arch="falcon").write(folder / "falcon.gguf")
+    write_imatrix(folder / "f.gguf", as_imatrix(Skeleton(arch="falcon").importance()))
+    result = cli("quantize", "falcon.gguf", "q.gguf", "--imatrix", "f.gguf", "--threads", "1", "--method", "awq")
+    assert result.code == 0 and "Nothing is folded: falcon is none of" in result.err

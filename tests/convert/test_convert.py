@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import subprocess
-import sys
 from collections import namedtuple
 from collections.abc import Callable
 from pathlib import Path
@@ -238,7 +236,7 @@ def test_target_that_cannot_be_written(tmp_path: Path) -> None:
 def test_too_little_room_is_said_before_anything_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(10**6, 10**6, 1000))
-    with pytest.raises(NotEnoughDisk, match="GiB are free"):
+    with pytest.raises(NotEnoughDisk, match="1,000 free"):
         convert(write_llama(tmp_path / "in" / "llama"), tmp_path / "out.gguf")
     assert not list(tmp_path.glob("out*"))
 
@@ -249,7 +247,7 @@ def test_disk_that_becomes_full_leaves_the_old_file(tmp_path: Path) -> None:
             raise OSError(28, "No space left on device")
 
     (tmp_path / "out.gguf").write_text("the old file")
-    with pytest.raises(NotEnoughDisk, match=r"out\.gguf is full"):
+    with pytest.raises(NotEnoughDisk, match=r"Cannot write .*out\.gguf: No space left"):
         convert(write_llama(tmp_path / "llama"), tmp_path / "out.gguf", on_progress=full)
     assert (tmp_path / "out.gguf").read_text() == "the old file"
     assert [path.name for path in tmp_path.iterdir() if path.is_file()] == ["out.gguf"]
@@ -262,16 +260,6 @@ def test_interruption_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         convert(write_llama(tmp_path / "llama"), tmp_path / "out.gguf", on_progress=stop)
     assert not list(tmp_path.glob("out*"))
-
-
-def test_what_a_killed_process_left_is_removed_and_what_a_living_one_writes_is_not(tmp_path: Path) -> None:
-    ended = subprocess.Popen([sys.executable, "-c", ""])
-    ended.wait()
-    dead, alive = tmp_path / f"out.gguf.{ended.pid}.partial", tmp_path / f"out.gguf.{os.getppid()}.partial"
-    dead.touch()
-    alive.touch()
-    convert(write_llama(tmp_path / "llama"), tmp_path / "out.gguf")
-    assert not dead.exists() and alive.exists()
 
 
 def test_progress_ends_at_all(tmp_path: Path) -> None:

@@ -22,25 +22,15 @@ from localllm.convert.safetensors import read_tensors
 from localllm.llama import Batch, Context, ContextParams, Model
 from localllm.llama.context import DECODE_OK
 from tests.convert.checkpoints import safetensors_bytes
+from tests.convert.logits import logits_with
+from tests.llama.running import difference
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
-from tests.convert.zoo import DECODERS, ENCODERS, RERANKER, Case, save  # noqa: E402
+from tests.convert.zoo import DECODERS, ENCODERS, RERANKERS, Case, save  # noqa: E402
 
 TOKENS = np.random.default_rng(1).integers(0, 260, 40).tolist()
-
-
-def logits_of(path: Path, tokens: Sequence[int]) -> NDArray[np.float32]:
-    """Return llama.cpp's logits after each token: [n_tokens, n_vocab]."""
-    params = ContextParams(
-        n_ctx=256, n_outputs_max=len(tokens), n_threads=1, kv_type_k="f32", kv_type_v="f32", flash_attention=False
-    )
-    batch = Batch(len(tokens))
-    batch.add_outputs(tokens, 0, 0)
-    with Model(path) as model, Context(model, params) as context:
-        assert context.decode(batch) == DECODE_OK
-        return context.logits_rows(batch).copy()
 
 
 def vectors_of(path: Path, tokens: Sequence[int]) -> NDArray[np.float32]:
@@ -51,12 +41,6 @@ def vectors_of(path: Path, tokens: Sequence[int]) -> NDArray[np.float32]:
     with Model(path) as model, Context(model, params) as context:
         assert context.decode(batch) == DECODE_OK
         return np.stack([context.embedding(index) for index in range(len(tokens))])
-
-
-def difference(found: NDArray[np.float32], expected: NDArray[np.float32]) -> float:
-    """Return the largest difference over the largest value."""
-    assert found.shape == expected.shape
-    return float(np.abs(found - expected).max() / np.abs(expected).max())
 
 
 def n_unique(model: torch.nn.Module) -> int:
@@ -70,7 +54,7 @@ def test_logits_are_those_of_transformers(tmp_path: Path, case: Case) -> None:
     made = convert(tmp_path / case.name, tmp_path / "out.gguf", "f32")
     with torch.no_grad():
         expected = model(torch.tensor([TOKENS])).logits[0].float().numpy()
-    assert difference(logits_of(tmp_path / "out.gguf", TOKENS), expected) <= case.tolerance
+    assert difference(logits_with(tmp_path / "out.gguf", TOKENS), expected) <= case.tolerance
     assert 0 <= made.n_params - n_unique(model) <= 16, "nothing is left out; frequencies may be added"
 
 
@@ -83,8 +67,9 @@ def test_vectors_are_those_of_transformers(tmp_path: Path, case: Case) -> None:
     assert difference(vectors_of(tmp_path / "out.gguf", TOKENS), expected) <= case.tolerance
 
 
-def test_scores_are_those_of_transformers(tmp_path: Path) -> None:
-    model = save(RERANKER, tmp_path / "reranker")
+@pytest.mark.parametrize("case", RERANKERS, ids=lambda case: case.name)
+def test_scores_are_those_of_transformers(tmp_path: Path, case: Case) -> None:
+    model = save(case, tmp_path / "reranker")
     convert(tmp_path / "reranker", tmp_path / "out.gguf", "f32")
     with torch.no_grad():
         expected = float(model(torch.tensor([TOKENS])).logits[0, 0])
@@ -93,7 +78,7 @@ def test_scores_are_those_of_transformers(tmp_path: Path) -> None:
     params = ContextParams(n_ctx=256, n_threads=1, embeddings=True, pooling="rank", flash_attention=False)
     with Model(tmp_path / "out.gguf") as loaded, Context(loaded, params) as context:
         assert context.decode(batch) == DECODE_OK
-        assert abs(float(context.pooled_embedding(0)[0]) - expected) <= RERANKER.tolerance * max(1.0, abs(expected))
+        assert abs(float(context.pooled_embedding(0)[0]) - expected) <= case.tolerance * max(1.0, abs(expected))
 
 
 def reversed_experts(family: Any, name: str, parts: Any) -> Any:
@@ -124,7 +109,7 @@ def test_wrong_rule_is_found_out(
     convert(tmp_path / name, tmp_path / "out.gguf", "f32")
     with torch.no_grad():
         expected = model(torch.tensor([TOKENS])).logits[0].numpy()
-    assert difference(logits_of(tmp_path / "out.gguf", TOKENS), expected) > 5 * case.tolerance
+    assert difference(logits_with(tmp_path / "out.gguf", TOKENS), expected) > 5 * case.tolerance
 
 
 def test_language_model_of_a_model_that_sees_is_the_language_model(tmp_path: Path) -> None:
@@ -144,7 +129,7 @@ def test_language_model_of_a_model_that_sees_is_the_language_model(tmp_path: Pat
         made = convert(folder, tmp_path / "seeing.gguf", "f32")
         assert "only its language model" in made.notes[0]
         np.testing.assert_array_equal(
-            logits_of(tmp_path / "seeing.gguf", TOKENS), logits_of(tmp_path / "text.gguf", TOKENS)
+            logits_with(tmp_path / "seeing.gguf", TOKENS), logits_with(tmp_path / "text.gguf", TOKENS)
         )
 
 
@@ -162,6 +147,6 @@ def test_half_precision_checkpoint_is_read_exactly(tmp_path: Path, case: Case) -
     )
     with torch.no_grad():
         expected = loaded(torch.tensor([TOKENS])).logits[0].numpy()
-    assert difference(logits_of(tmp_path / "out.gguf", TOKENS), expected) <= 2e-2
+    assert difference(logits_with(tmp_path / "out.gguf", TOKENS), expected) <= 2e-2
     convert(tmp_path / "half", tmp_path / "out.gguf", "f32")
-    assert difference(logits_of(tmp_path / "out.gguf", TOKENS), expected) <= case.tolerance
+    assert difference(logits_with(tmp_path / "out.gguf", TOKENS), expected) <= case.tolerance

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import gguf
 import numpy as np
 import pytest
 
-from localllm.convert import convert
+from localllm.convert import convert, convert_adapter
 from localllm.hardware.types import LoadOptions
 from localllm.llama import Model, ModelParams
 from localllm.llm import LLM
 from localllm.runtime import open_backend
 from tests.bert import hidden_states, pooled, read_checkpoint
+from tests.convert.adapters import RANK, merge, random_halves, write_adapter
+from tests.convert.logits import logits_with
 from tests.demo_model import require_demo_model
 from tests.minilm import require_minilm
 
@@ -65,6 +68,26 @@ def test_smollm2_makes_the_same_tokens(smollm2: Path) -> None:
         for text in TEXTS:
             expected = one.vocab.tokenize(text, add_special=True, parse_special=True)
             assert other.vocab.tokenize(text, add_special=True, parse_special=True) == expected
+
+
+def test_an_adapter_of_smollm2_does_what_it_does_in_transformers(smollm2: Path, tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch")
+    transformers = pytest.importorskip("transformers")
+    shutil.copytree(smollm2.parent, tmp_path / "merged", ignore=shutil.ignore_patterns("*.gguf"))
+    sizes = {"self_attn.q_proj": (576, 576), "self_attn.k_proj": (576, 192), "mlp.up_proj": (576, 1536)}
+    modules = {f"model.layers.{layer}.{module}": shape for layer in range(30) for module, shape in sizes.items()}
+    halves = random_halves(modules)
+    write_adapter(tmp_path / "adapter", halves, lora_alpha=4.0)
+    convert_adapter(tmp_path / "adapter", tmp_path / "adapter.gguf", require_demo_model())
+    merge(tmp_path / "merged", halves, dict.fromkeys(modules, 4.0 / RANK))
+    with Model(smollm2, ModelParams(vocab_only=True)) as model:
+        tokens = model.vocab.tokenize(TEXTS[2], add_special=False, parse_special=False)
+    merged = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "merged", attn_implementation="eager").eval()
+    with torch.no_grad():
+        expected = merged(torch.tensor([tokens])).logits[0].float().numpy()
+    found = logits_with(smollm2, tokens, tmp_path / "adapter.gguf")
+    assert np.abs(found - expected).max() <= 1e-3 * np.abs(expected).max()
+    assert np.abs(logits_with(smollm2, tokens) - expected).max() > 0.1 * np.abs(expected).max()
 
 
 def test_minilm_embeds_as_its_checkpoint_says(tmp_path: Path) -> None:

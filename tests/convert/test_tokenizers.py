@@ -11,8 +11,8 @@ import gguf
 import pytest
 
 from localllm.convert.config import Config
+from localllm.convert.tokenizer import model_proto, read_tokenizer
 from localllm.convert.tokenizer import pre_tokenizers as known
-from localllm.convert.tokenizer import read_tokenizer
 from localllm.errors import UnsupportedModel
 from localllm.llama import Model, ModelParams
 
@@ -137,7 +137,7 @@ def test_what_the_template_adds_is_added(tmp_path: Path) -> None:
         ("pre_tokenizer", {"type": "ByteLevel", "add_prefix_space": True}, "ByteLevel"),
         ("pre_tokenizer", None, "nothing"),
         ("normalizer", {"type": "Lowercase"}, "Lowercase"),
-        ("model", {"type": "Unigram", "vocab": []}, "Unigram"),
+        ("model", {"type": "WordLevel", "vocab": {}}, "WordLevel"),
     ],
 )
 def test_tokenizer_that_llama_cpp_does_not_compute_is_refused(
@@ -224,6 +224,75 @@ def test_sentencepiece_tokens_are_the_same(
     # Metaspace puts no space before a space; SentencePiece and llama.cpp do.
     texts = [text for text in SPM_TEXTS if name != "metaspace" or not text.startswith(" ")]
     assert_same_tokens(vocabulary_file(tmp_path, tokenizer.get_vocab_size()), tokenizer, texts)
+
+
+# Unigram.
+
+
+@pytest.fixture(scope="module")
+def unigram_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Unigram that SentencePiece trained, with its map of characters."""
+    sentencepiece = pytest.importorskip("sentencepiece")
+    folder = tmp_path_factory.mktemp("unigram")
+    (folder / "corpus.txt").write_text("\n".join(CORPUS), encoding="utf-8")
+    sentencepiece.SentencePieceTrainer.train(
+        input=str(folder / "corpus.txt"), model_prefix=str(folder / "tokenizer"), vocab_size=900, model_type="unigram",
+        character_coverage=0.99, normalization_rule_name="nmt_nfkc", num_threads=1, minloglevel=2,
+        max_sentence_length=100000, hard_vocab_limit=False,
+    )  # fmt: skip
+    return folder / "tokenizer.model"
+
+
+def charsmap_of(model: Path) -> bytes:
+    """Return the compiled map in a tokenizer.model."""
+    normalizer = dict(model_proto._fields(model.read_bytes()))[3]
+    charsmap = dict(model_proto._fields(normalizer))[2]  # type: ignore[arg-type]
+    assert isinstance(charsmap, bytes) and len(charsmap) > 100_000
+    return charsmap
+
+
+@pytest.mark.parametrize("way", ["words", "spaces replaced"])
+def test_unigram_tokens_are_the_same(tmp_path: Path, unigram_model: Path, way: str) -> None:
+    pieces = model_proto.read_model(unigram_model).pieces
+    tokenizer = Tokenizer(models.Unigram([(piece.text, piece.score) for piece in pieces], 0, False))
+    charsmap = normalizers.Precompiled(charsmap_of(unigram_model))
+    if way == "words":
+        tokenizer.normalizer = charsmap
+        tokenizer.pre_tokenizer = pre.Sequence([pre.WhitespaceSplit(), pre.Metaspace()])
+    else:
+        spaces = [normalizers.Strip(left=False, right=True), normalizers.Replace(Regex(" {2,}"), "▁")]
+        tokenizer.normalizer = normalizers.Sequence([charsmap, *spaces])
+        tokenizer.pre_tokenizer = pre.Metaspace()
+    tokenizer.add_special_tokens(["<unk>", "<s>", "</s>"])
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="<s> $A </s>", special_tokens=[("<s>", 1), ("</s>", 2)]
+    )
+    tokenizer.save(str(tmp_path / "tokenizer.json"))
+    (tmp_path / "tokenizer_config.json").write_text(
+        json.dumps({"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>", "cls_token": "<s>"})
+    )
+    path = vocabulary_file(tmp_path, tokenizer.get_vocab_size() + 3, arch="bert")
+    assert_same_tokens(path, tokenizer, [*SPM_TEXTS, "", "ﬁ ㎏ Å ｶﾞ"])
+
+
+@pytest.mark.parametrize(
+    ("part", "value", "words"),
+    [
+        ("normalizer", {"type": "Lowercase"}, "normalizes text by 'Lowercase'"),
+        ("pre_tokenizer", {"type": "Digits"}, "splits text by 'Digits'"),
+        ("pre_tokenizer", None, "keeps spaces"),
+    ],
+)
+def test_unigram_that_llama_cpp_does_not_compute_is_refused(
+    tmp_path: Path, unigram_model: Path, part: str, value: object, words: str
+) -> None:
+    pieces = model_proto.read_model(unigram_model).pieces
+    tokenizer = Tokenizer(models.Unigram([(piece.text, piece.score) for piece in pieces], 0, False))
+    tokenizer.pre_tokenizer = pre.Metaspace()
+    described = json.loads(tokenizer.to_str())
+    (tmp_path / "tokenizer.json").write_text(json.dumps({**described, part: value}))
+    with pytest.raises(UnsupportedModel, match=words):
+        vocabulary_file(tmp_path, tokenizer.get_vocab_size())
 
 
 # WordPiece.

@@ -132,11 +132,21 @@ DECODERS = (
            norm_topk_prob=True, mlp_only_layers=[]),
     ),
 )  # fmt: skip
+XLM_ROBERTA = {"max_position_embeddings": 700, "type_vocab_size": 1}
+"""Positions begin behind the padding token, 270."""
 ENCODERS = (
     Case("bert", encoder("BertModel", "BertConfig"), GELU),
     Case("nomic", encoder("NomicBertModel", "NomicBertConfig")),
+    Case("xlm-roberta", encoder("XLMRobertaModel", "XLMRobertaConfig", **XLM_ROBERTA), GELU),
 )
-RERANKER = Case("reranker", encoder("BertForSequenceClassification", "BertConfig", num_labels=1), GELU)
+RERANKERS = (
+    Case("bert", encoder("BertForSequenceClassification", "BertConfig", num_labels=1), GELU),
+    Case(
+        "xlm-roberta",
+        encoder("XLMRobertaForSequenceClassification", "XLMRobertaConfig", num_labels=1, **XLM_ROBERTA),
+        GELU,
+    ),
+)
 
 
 def randomised(model: Any, seed: int = 0) -> Any:

@@ -14,9 +14,9 @@ import pytest
 
 from localllm.engine import Engine
 from localllm.llama import LoraAdapter, Model
+from tests.engine.drafting import LOGIT_DRIFT, Cycle, accepted, loops, repeating
 from tests.engine.driving import GREEDY, EngineFactory, Outcome, generate, submit
 from tests.engine.near_ties import greedy_difference
-from tests.engine.test_speculation import LOGIT_DRIFT, Cycle, accepted, loops, repeating
 from tests.tiny_adapter import pair, write_tiny_adapter
 from tests.tiny_model import write_tiny_model
 

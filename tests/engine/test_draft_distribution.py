@@ -18,6 +18,8 @@ from tests.engine.test_engine import STEADY_KV
 
 N_REQUESTS = 3000
 N_TOKENS = 5
+N_TESTED = 12
+"""Texts after which the distribution of the next token is tested."""
 SAMPLING = SamplingParams(
     temperature=1.5, top_k=4, top_p=1.0, min_p=0.0, logit_bias={50: 3.0, 60: 2.0}, presence_penalty=0.5
 )
@@ -67,16 +69,16 @@ class Target:
 
 
 def least_p_value(texts: list[tuple[int, ...]], target: Target) -> float:
-    """Return the least p-value of what followed each text that came at least 200 times, times the number of tests."""
+    """Return the least p-value of what followed each of the texts that came most often, times the number of tests."""
     before = Counter(text[:n] for text in texts for n in range(N_TOKENS))
     p_values = []
-    for start in (start for start, n in before.items() if n >= 200):
+    for start, n in before.most_common(N_TESTED):
+        assert n >= 100
         p = target.after(start)
         followed = Counter(text[len(start)] for text in texts if text[: len(start)] == start)
         if not followed.keys() <= p.keys():
             return 0.0
         p_values.append(p_value([followed[token] for token in p], list(p.values())))
-    assert len(p_values) > 10
     return min(p_values) * len(p_values)
 
 

@@ -109,3 +109,10 @@ def test_every_cut_and_flipped_byte_is_an_error_or_an_adapter(model_path: Path, 
         except ModelError as error:
             hints.append(error.hint)
     assert len(hints) > 100 and all(hints)
+
+
+def test_a_model_whose_channels_were_scaled_takes_no_adapter(tmp_path: Path) -> None:
+    model = write_tiny_model(tmp_path / "tiny.gguf", extra={"quantize.awq": True})
+    with pytest.raises(UnsupportedModel, match="channels AWQ has scaled") as caught:
+        check(model, write_tiny_adapter(tmp_path / "a.gguf"))
+    assert caught.value.hint is not None and "--method" in caught.value.hint

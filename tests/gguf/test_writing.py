@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import gguf
 import numpy as np
 import pytest
 
-from localllm.errors import RequestError
+from localllm.errors import NotEnoughDisk, RequestError
 from localllm.gguf import GGML_TYPES_BY_NAME, read_header
 from localllm.gguf.new_file import new_file
 from localllm.gguf.writing import TensorSpec, head_bytes, number_pair, padding, text_pair, texts_pair
@@ -90,10 +91,17 @@ def test_a_file_appears_when_it_is_whole(tmp_path: Path) -> None:
     assert path.read_bytes() == b"new"
 
 
-def test_a_full_disk_is_a_clear_error(tmp_path: Path) -> None:
-    with pytest.raises(RequestError, match=r"Cannot write .*m\.gguf: No space left"):
-        fail_in(tmp_path / "m.gguf", OSError(28, "No space left on device"))
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
+def test_a_full_disk_is_a_clear_error(tmp_path: Path, code: int) -> None:
+    with pytest.raises(NotEnoughDisk, match=rf"Cannot write .*m\.gguf: {os.strerror(code)}") as caught:
+        fail_in(tmp_path / "m.gguf", OSError(code, os.strerror(code)))
+    assert "Free some room" in str(caught.value.hint)
     assert os.listdir(tmp_path) == []
+
+
+def test_a_file_that_may_not_be_written_is_no_full_disk(tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match="Permission denied"):
+        fail_in(tmp_path / "m.gguf", PermissionError(errno.EACCES, "Permission denied"))
 
 
 def test_what_a_killed_process_left_is_cleared_away(tmp_path: Path) -> None:

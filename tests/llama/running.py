@@ -26,3 +26,9 @@ def feed_singly(context: Context, tokens: Sequence[int] = PROMPT, *, seq_id: int
     for pos, token in enumerate(tokens):
         logits = feed(context, [token], pos=pos, seq_id=seq_id)
     return logits
+
+
+def difference(found: NDArray[np.float32], expected: NDArray[np.float32]) -> float:
+    """Return the largest difference over the largest value."""
+    assert found.shape == expected.shape
+    return float(np.abs(found - expected).max() / np.abs(expected).max())

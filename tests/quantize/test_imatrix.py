@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from localllm.errors import InvalidModelFile, RequestError
+from localllm.errors import InvalidModelFile, NotEnoughDisk, RequestError
 from localllm.gguf import GGML_TYPES_BY_NAME, TensorInfo
 from localllm.quantize import Imatrix, ImatrixEntry, read_imatrix, write_imatrix
 
@@ -212,6 +212,6 @@ def test_nothing_is_left_where_writing_fails(tmp_path: Path, monkeypatch: pytest
     with pytest.raises(RequestError, match="is a folder, or in none"):
         write_imatrix(tmp_path / "none" / "i.gguf", Imatrix({Q: entry()}))
     monkeypatch.setattr("shutil.disk_usage", lambda _: type("Usage", (), {"free": 10})())
-    with pytest.raises(RequestError, match="the disk has 10 free"):
+    with pytest.raises(NotEnoughDisk, match="the disk has 10 free"):
         write_imatrix(tmp_path / "i.gguf", Imatrix({Q: entry()}))
     assert list(tmp_path.iterdir()) == []

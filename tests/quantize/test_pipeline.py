@@ -11,7 +11,7 @@ import gguf
 import numpy as np
 import pytest
 
-from localllm.errors import InvalidModelFile, ModelError, RequestError
+from localllm.errors import InvalidModelFile, ModelError, NotEnoughDisk
 from localllm.gguf import GGMLType, TensorInfo, read_header
 from localllm.llama import Model
 from localllm.quantize import Encoder, Progress, Rtn, Workers, file_type, imatrix_pairs, plan_mix, quantize
@@ -166,7 +166,7 @@ class Failing:
 
 @pytest.mark.parametrize(
     ("error", "raised"),
-    [(KeyboardInterrupt(), KeyboardInterrupt), (OSError(28, "No space left on device"), RequestError)],
+    [(KeyboardInterrupt(), KeyboardInterrupt), (OSError(28, "No space left on device"), NotEnoughDisk)],
 )
 def test_what_was_there_stays_where_a_run_fails(
     tmp_path: Path, error: BaseException, raised: type[BaseException]
@@ -187,7 +187,7 @@ def test_room_on_the_disk_is_asked_for_first(wide: Path, tmp_path: Path, monkeyp
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
     with Workers(1) as workers:
         method = Failing(workers, "token_embd.weight", AssertionError("work was done"))
-        with pytest.raises(RequestError, match=r"takes [\d,]+ bytes; the disk has 100,000 free"):
+        with pytest.raises(NotEnoughDisk, match=r"takes [\d,]+ bytes; the disk has 100,000 free"):
             quantize(header, tmp_path / "q.gguf", plan_mix(header, file_type("Q8_0")), method)
 
 

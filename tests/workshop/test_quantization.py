@@ -8,47 +8,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from localllm.calibrate import MomentFolder, Progress
+from localllm.calibrate import MomentFolder
 from localllm.errors import LocalLLMError, RequestError
 from localllm.gguf import GGML_TYPES_BY_NAME, GGUFHeader, read_header
 from localllm.llama import Model
 from localllm.llama.encoding import decode
-from localllm.quantize import Mix, MixOptions, Quantized
+from localllm.quantize import MixOptions, Quantized, write_imatrix
 from localllm.quantize.gptq import proxy_loss
-from localllm.quantize.pipeline import Progress as QuantizeProgress
 from localllm.quantize.pipeline import read_rows
 from localllm.workshop import Budget, CalibrationRequest, QuantizeRequest, quantize_file
 from tests.calibrate.tiny_moe import write_tiny_moe
+from tests.quantize.peer import as_imatrix
+from tests.quantize.skeleton import Skeleton
 from tests.tiny_model import write_tiny_model
+from tests.workshop.watching import Watcher
 
 TEXT = "The world in the hollow well, and all the other words on her wall. Why not? " * 40
-
-
-class Watcher:
-    """Hears of everything; ends the work where it is told to."""
-
-    def __init__(self, *, stop_after: int | None = None) -> None:
-        self.mix: Mix | None = None
-        self.n_read = 0
-        self.measured: set[str] = set()
-        self.stop_after = stop_after
-
-    def loading(self, share: float) -> None: ...
-
-    def drawing(self, n_done: int, n_total: int) -> None: ...
-
-    def reading(self, progress: Progress) -> None:
-        self.n_read += 1
-
-    def planned(self, header: GGUFHeader, mix: Mix, without_importance: tuple[str, ...]) -> None:
-        self.mix = mix
-
-    def measuring(self, what: str, n_done: int, n_total: int) -> None:
-        self.measured.add(what)
-
-    def quantizing(self, progress: QuantizeProgress) -> None:
-        if self.stop_after is not None and progress.n_done >= self.stop_after:
-            raise KeyboardInterrupt
 
 
 @pytest.fixture
@@ -196,3 +171,78 @@ def test_a_size_that_no_types_reach_is_refused(folder: Path) -> None:
     with pytest.raises(RequestError, match="smallest types take"):
         make(folder, "q.gguf", request_for(folder, budget=Budget(n_bytes=5_000)))
     assert not (folder / "q.gguf").exists()
+
+
+@pytest.mark.parametrize("method", ["awq", "awq+gptq"])
+def test_folds_change_the_bytes_and_not_the_size(folder: Path, method: str) -> None:
+    plain = method.removeprefix("awq").removeprefix("+") or "rtn"
+    watcher = Watcher()
+    folded = make(folder, "awq.gguf", request_for(folder, method=method, moments="h"), watcher)
+    given = None if plain == "gptq" else folder / "h" / "imatrix.gguf"
+    other = make(folder, "plain.gguf", request_for(folder, method=plain, moments="h", imatrix=given))
+    assert "folding" in watcher.measured and not watcher.reasons
+    assert rows_of(folded.path) == rows_of(other.path)
+    assert scaled_norms(folded.path) and not scaled_norms(other.path)
+    assert read_header(folded.path).metadata["quantize.awq"] is True
+    with Model(folded.path) as model:
+        assert model.vocab.n_tokens > 0
+
+
+def rows_of(path: Path) -> dict[str, tuple[str, int]]:
+    return {tensor.name: (tensor.type.name, tensor.n_bytes) for tensor in read_header(path).tensors}
+
+
+def weights_of(path: Path, name: str) -> np.ndarray:
+    header = read_header(path)
+    tensor = header.tensor(name)
+    assert tensor is not None
+    return rows(header, tensor, (*tensor.shape, 1)[1])
+
+
+def scaled_norms(path: Path) -> list[str]:
+    """The tiny models' norms are all 1."""
+    names = [tensor.name for tensor in read_header(path).tensors if tensor.name.endswith("_norm.weight")]
+    return [name for name in names if (weights_of(path, name) != 1).any()]
+
+
+def test_folds_make_do_with_an_importance_matrix(folder: Path) -> None:
+    make(folder, "q.gguf", request_for(folder, moments="h"))
+    watcher = Watcher()
+    request = QuantizeRequest("Q4_0", "awq", imatrix=folder / "h" / "imatrix.gguf", n_threads=1)
+    made = make(folder, "awq.gguf", request, watcher)
+    assert watcher.n_read == 0 and scaled_norms(made.path)
+
+
+def test_folds_do_not_depend_on_the_threads(folder: Path) -> None:
+    one = make(folder, "one.gguf", request_for(folder, method="awq+gptq", moments="h"))
+    two = make(folder, "two.gguf", request_for(folder, method="awq+gptq", n_threads=2, moments="h"))
+    assert one.path.read_bytes() == two.path.read_bytes()
+
+
+def test_folds_go_with_a_size_and_given_types(folder: Path) -> None:
+    given = MixOptions(tensor_types=((re.compile("attn_v"), GGML_TYPES_BY_NAME["q8_0"]),))
+    n_params = sum(tensor.n_params for tensor in read_header(folder / "tiny.gguf").tensors)
+    request = request_for(folder, method="awq", options=given, budget=Budget(n_bytes=int(n_params * 7 / 8)))
+    made = make(folder, "q.gguf", request)
+    assert made.n_bytes == made.path.stat().st_size <= int(n_params * 7 / 8)
+    assert rows_of(made.path)["blk.0.attn_v.weight"][0] == "q8_0"
+    assert scaled_norms(made.path)
+
+
+def test_experts_are_folded(tmp_path: Path) -> None:
+    write_tiny_moe(tmp_path / "tiny.gguf")
+    (tmp_path / "text.txt").write_text(TEXT)
+    made = make(tmp_path, "q.gguf", request_for(tmp_path, method="awq+gptq"))
+    assert scaled_norms(made.path)
+
+
+def test_a_graph_that_is_not_known_is_only_rounded(folder: Path) -> None:
+    path = Skeleton(arch="falcon").write(folder / "falcon.gguf")
+    importance = Skeleton(arch="falcon").importance()
+    write_imatrix(folder / "i.gguf", as_imatrix(importance))
+    watcher = Watcher()
+    for method in ("awq", "rtn"):
+        request = QuantizeRequest("Q4_0", method, imatrix=folder / "i.gguf", n_threads=1)
+        quantize_file(path, folder / f"{method}.gguf", request, watcher)
+    assert len(watcher.reasons) == 1 and "falcon" in watcher.reasons[0]
+    assert (folder / "awq.gguf").read_bytes() == (folder / "rtn.gguf").read_bytes()

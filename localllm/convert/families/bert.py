@@ -6,15 +6,13 @@ words is left out.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import ClassVar
+
 import gguf
 
 from localllm.convert.config import Config
 from localllm.convert.families.base import Family
-
-_PREFIX = "bert."
-_LEFT_OUT = ("cls.", "embeddings.position_ids")
-_HEAD = {"pooler.dense": "cls", "classifier": "cls.output"}
-"""A classifier's layers, by GGUF's names."""
 
 
 class Bert(Family):
@@ -22,29 +20,37 @@ class Bert(Family):
 
     arch = gguf.MODEL_ARCH.BERT
     is_encoder = True
+    prefix: ClassVar[str] = "bert."
+    """Of the encoder's tensors, in a model with a head."""
+    left_out: ClassVar[tuple[str, ...]] = ("cls.", "embeddings.position_ids", "pooler.")
+    """Tensors that are not needed, unless they are a classifier's."""
+    head: ClassVar[Mapping[str, str]] = {"pooler.dense": "cls", "classifier": "cls.output"}
+    """A classifier's layers and their GGUF names."""
+    classifier: ClassVar[str] = "BertForSequenceClassification"
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
-        # llama.cpp's GELU is the approximation by tanh, which is within 0.0005 of BERT's own.
-        config.demand("hidden_act", "gelu", "gelu_new", "gelu_pytorch_tanh")
-        config.demand("position_embedding_type", "absolute")
-        config.demand("is_decoder", False)
-        self.is_classifier = "BertForSequenceClassification" in (config.sequence("architectures") or ())
+        self.n_ctx = config.count("max_position_embeddings")
+        self.is_classifier = self.classifier in (config.sequence("architectures") or ())
         if self.is_classifier:
             self.pooling = gguf.PoolingType.RANK
 
+    def check(self) -> None:
+        # llama.cpp's GELU is the approximation by tanh, which is within 0.0005 of BERT's own.
+        self.config.demand("hidden_act", "gelu", "gelu_new", "gelu_pytorch_tanh")
+        self.config.demand("position_embedding_type", "absolute")
+        self.config.demand("is_decoder", False)
+
     def source_name(self, name: str) -> str | None:
-        name = name.removeprefix(_PREFIX)
-        if name.startswith(_LEFT_OUT):
-            return None
+        name = name.removeprefix(self.prefix)
         module, _, kind = name.rpartition(".")
-        if module in _HEAD:
-            return f"{_HEAD[module]}.{kind}" if self.is_classifier else None
-        return name
+        if module in self.head:
+            return f"{self.head[module]}.{kind}" if self.is_classifier else None
+        return None if name.startswith(self.left_out) else name
 
     def add_metadata(self, writer: gguf.GGUFWriter) -> None:
         writer.add_block_count(self.n_layer)
-        writer.add_context_length(self.config.count("max_position_embeddings"))
+        writer.add_context_length(self.n_ctx)
         writer.add_embedding_length(self.config.count("hidden_size"))
         writer.add_feed_forward_length(self.config.count("intermediate_size"))
         writer.add_head_count(self.config.count("num_attention_heads"))

@@ -37,7 +37,9 @@ class Decoder(Family):
         self.n_ctx = config.count("max_position_embeddings")
         self.rope = read_rope(config, self.head_dim, self.n_ctx, self.rope_kinds, base=self.rope_base)
         self.ties_output = config.flag("tie_word_embeddings", default=self.is_tied)
-        config.demand(self.activation_key, *self.activations)
+
+    def check(self) -> None:
+        self.config.demand(self.activation_key, *self.activations)
 
     def add_metadata(self, writer: gguf.GGUFWriter) -> None:
         writer.add_block_count(self.n_layer)

@@ -36,17 +36,20 @@ class Gemma(Decoder):
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
+        self.n_window = config.count("sliding_window", default=4096)
+
+    def check(self) -> None:
+        super().check()
         is_27b = self.n_layer == self.n_layer_27b
         scale = self.n_embd // self.n_head if is_27b else self.head_dim
-        if config.number("query_pre_attn_scalar", default=256) != scale:
+        found = self.config.number("query_pre_attn_scalar", default=256)
+        if found != scale:
             raise UnsupportedModel(
-                f"config.json: query_pre_attn_scalar is {config.get('query_pre_attn_scalar') or 256}; llama.cpp scales "
-                f"this model's attention by {scale}.",
+                f"config.json: query_pre_attn_scalar is {found:g}; llama.cpp scales this model's attention by {scale}.",
                 hint="This model cannot be converted.",
             )
-        config.demand("use_bidirectional_attention", False)
-        config.demand("attention_bias", False)
-        self.n_window = config.count("sliding_window", default=4096)
+        self.config.demand("use_bidirectional_attention", False)
+        self.config.demand("attention_bias", False)
 
     def output(self, name: str, tensor: StoredTensor) -> OutputTensor:
         if name.endswith("norm.weight"):
@@ -106,9 +109,12 @@ class Gemma3(Gemma):
     def __init__(self, config: Config) -> None:
         text = config.section("text_config")
         super().__init__(Config(_DEFAULTS_3 | dict(text.values or config.values)))
-        self.config.demand("attn_logit_softcapping", None)
         if text.values:
             self.notes.append("The model can see; only its language model is converted.")
+
+    def check(self) -> None:
+        super().check()
+        self.config.demand("attn_logit_softcapping", None)
 
     def _window_base(self) -> float:
         """Return theta of the layers with a window, whose positions are never scaled."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gguf
 
-from localllm.convert.config import Config
 from localllm.convert.families.base import Family
 from localllm.convert.safetensors import StoredTensor
 from localllm.convert.tensors import OutputTensor, transposed
@@ -18,13 +17,13 @@ class GPT2(Family):
     """GPT-2."""
 
     arch = gguf.MODEL_ARCH.GPT2
+    ties_output = True
 
-    def __init__(self, config: Config) -> None:
-        super().__init__(config)
-        config.demand("activation_function", "gelu_new", "gelu_pytorch_tanh")
-        config.demand("scale_attn_weights", True)
-        config.demand("scale_attn_by_inverse_layer_idx", False)
-        config.demand("add_cross_attention", False)
+    def check(self) -> None:
+        self.config.demand("activation_function", "gelu_new", "gelu_pytorch_tanh")
+        self.config.demand("scale_attn_weights", True)
+        self.config.demand("scale_attn_by_inverse_layer_idx", False)
+        self.config.demand("add_cross_attention", False)
 
     def source_name(self, name: str) -> str | None:
         if name.endswith(_MASKS) or name == "lm_head.weight":

@@ -24,11 +24,22 @@ class Llama(Decoder):
     rope_kinds: ClassVar[tuple[str, ...]] = ("linear", "llama3", "yarn")
 
     def output(self, name: str, tensor: StoredTensor) -> OutputTensor:
-        n_head = {"attn_q": self.n_head, "attn_k": self.n_head_kv}.get(name.split(".")[-2])
+        n_head = self._n_rotated(name)
         if n_head is None:
             return super().output(name, tensor)
-        self.expect_shape(name, tensor, n_head * self.head_dim, *tensor.shape[1:])
-        return changed(name, tensor, lambda weights: neighbours(weights, n_head), tensor.shape)
+        self.expect_shape(name, tensor.shape, n_head * self.head_dim, *tensor.shape[1:])
+        return changed(name, tensor, lambda weights: self.rows(name, weights), tensor.shape)
+
+    def rows(self, name: str, weights: Array) -> Array:
+        n_head = self._n_rotated(name)
+        if n_head is None:
+            return weights
+        self.expect_shape(name, weights.shape, n_head * self.head_dim, *weights.shape[1:])
+        return neighbours(weights, n_head)
+
+    def _n_rotated(self, name: str) -> int | None:
+        """Return the heads of Q or K; None of other tensors."""
+        return {"attn_q": self.n_head, "attn_k": self.n_head_kv}.get(name.split(".")[-2])
 
 
 class Mistral(Llama):

@@ -19,18 +19,20 @@ class NomicBert(Family):
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
-        config.demand("activation_function", "swiglu")
-        config.demand("hidden_act", "silu")
-        for key in ("prenorm", "use_rms_norm", "qkv_proj_bias", "mlp_fc1_bias", "mlp_fc2_bias", "causal"):
-            config.demand(key, False)
-        config.demand("rotary_emb_fraction", 1.0, 1)
-        config.demand("rotary_emb_interleaved", False)
-        config.demand("moe_every_n_layers", 0)
         self.n_embd = config.count("hidden_size", "n_embd")
         self.n_head = config.count("num_attention_heads", "n_head")
         self.n_ctx = config.count("max_trained_positions", "max_position_embeddings", "n_positions")
         base = config.number("rotary_emb_base", default=1000.0)
         self.rope = read_rope(config, self.n_embd // self.n_head, self.n_ctx, (), base=base)
+
+    def check(self) -> None:
+        self.config.demand("activation_function", "swiglu")
+        self.config.demand("hidden_act", "silu")
+        for key in ("prenorm", "use_rms_norm", "qkv_proj_bias", "mlp_fc1_bias", "mlp_fc2_bias", "causal"):
+            self.config.demand(key, False)
+        self.config.demand("rotary_emb_fraction", 1.0, 1)
+        self.config.demand("rotary_emb_interleaved", False)
+        self.config.demand("moe_every_n_layers", 0)
 
     def source_name(self, name: str) -> str | None:
         name = name.removeprefix("bert.")

@@ -31,11 +31,11 @@ class Qwen3Moe(Qwen3):
 
     arch = gguf.MODEL_ARCH.QWEN3MOE
 
-    def __init__(self, config: Config) -> None:
-        super().__init__(config)
-        config.demand("decoder_sparse_step", 1)
-        config.demand("mlp_only_layers", [])
-        config.demand("norm_topk_prob", True, missing=False)
+    def check(self) -> None:
+        super().check()
+        self.config.demand("decoder_sparse_step", 1)
+        self.config.demand("mlp_only_layers", [])
+        self.config.demand("norm_topk_prob", True, missing=False)
 
     def add_metadata(self, writer: gguf.GGUFWriter) -> None:
         super().add_metadata(writer)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gguf
+
 from localllm.convert.config import Config
 from localllm.convert.families.base import Family
 from localllm.convert.families.bert import Bert
@@ -12,6 +14,7 @@ from localllm.convert.families.nomic import NomicBert
 from localllm.convert.families.phi3 import Phi3
 from localllm.convert.families.qwen import Qwen2, Qwen3, Qwen3Moe
 from localllm.convert.families.smollm3 import SmolLM3
+from localllm.convert.families.xlm_roberta import XlmRoberta
 from localllm.errors import InvalidCheckpoint, UnsupportedModel
 
 _FAMILIES: dict[str, type[Family]] = {
@@ -30,6 +33,8 @@ _FAMILIES: dict[str, type[Family]] = {
     "BertModel": Bert,
     "BertForMaskedLM": Bert,
     "BertForSequenceClassification": Bert,
+    "XLMRobertaModel": XlmRoberta,
+    "XLMRobertaForSequenceClassification": XlmRoberta,
     "NomicBertModel": NomicBert,
 }
 _CLASS_OF_TYPE = {
@@ -46,6 +51,7 @@ _CLASS_OF_TYPE = {
     "phi3": "Phi3ForCausalLM",
     "gpt2": "GPT2LMHeadModel",
     "bert": "BertModel",
+    "xlm-roberta": "XLMRobertaModel",
     "nomic_bert": "NomicBertModel",
 }
 """For a config.json that names no class: what its model_type is the language model of."""
@@ -77,4 +83,23 @@ def family_of(config: Config) -> Family:
             f"The architecture is {name!r} (model_type {model_type!r}), which cannot be converted.",
             hint=f"Known are {', '.join(_FAMILIES)}.",
         )
-    return _FAMILIES[name](config)
+    family = _FAMILIES[name](config)
+    family.check()
+    return family
+
+
+def family_of_converted(architecture: str, config: Config) -> Family:
+    """Return the family of a model that is a GGUF file already.
+
+    Args:
+        architecture: llama.cpp's name.
+        config: what the file says, in config.json's words.
+
+    Raises:
+        UnsupportedModel: it is none that is known.
+    """
+    for kind in _FAMILIES.values():
+        if gguf.MODEL_ARCH_NAMES[kind.arch] == architecture:
+            return kind(config)
+    known = sorted({gguf.MODEL_ARCH_NAMES[kind.arch] for kind in _FAMILIES.values()})
+    raise UnsupportedModel(f"The architecture is {architecture!r}.", hint=f"Known are {', '.join(known)}.")

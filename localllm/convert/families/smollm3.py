@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gguf
 
-from localllm.convert.config import Config
 from localllm.convert.families.llama import Llama
 from localllm.errors import UnsupportedModel
 
@@ -20,15 +19,15 @@ class SmolLM3(Llama):
     rope_base = 2000000.0
     is_tied = True
 
-    def __init__(self, config: Config) -> None:
-        super().__init__(config)
+    def check(self) -> None:
+        super().check()
         expected = [int((layer + 1) % _STEP != 0) for layer in range(self.n_layer)]
-        rotated = config.sequence("no_rope_layers")
-        step = config.count("no_rope_layer_interval", default=_STEP)
+        rotated = self.config.sequence("no_rope_layers")
+        step = self.config.count("no_rope_layer_interval", default=_STEP)
         if (rotated is not None and list(rotated) != expected) or (rotated is None and step != _STEP):
             raise UnsupportedModel(
                 "config.json: no_rope_layers names other layers than every fourth, which llama.cpp computes.",
                 hint="This model cannot be converted.",
             )
-        config.demand("use_sliding_window", False)
-        config.demand("mlp_bias", False)
+        self.config.demand("use_sliding_window", False)
+        self.config.demand("mlp_bias", False)

@@ -60,12 +60,14 @@ class TokenizerFiles:
 
     @cached_property
     def vocabulary(self) -> dict[str, int]:
-        """Tokens of the model and their ids, as tokenizer.json spells them.
+        """Tokens of the model and their ids, as tokenizer.json spells them; Unigram's are a list with scores.
 
         Raises:
             InvalidCheckpoint: it is missing or damaged.
         """
         vocabulary = self.section("model").get("vocab")
+        if isinstance(vocabulary, list):
+            vocabulary = {entry[0]: id for id, entry in enumerate(vocabulary) if isinstance(entry, list) and entry}
         if not isinstance(vocabulary, dict) or not all(type(id) is int and id >= 0 for id in vocabulary.values()):
             raise damaged(f"{TOKENIZER}: the model has no vocab of tokens and ids")
         return vocabulary

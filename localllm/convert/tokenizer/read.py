@@ -10,6 +10,7 @@ from localllm.convert.tokenizer.files import TOKENIZER, TokenizerFiles, damaged
 from localllm.convert.tokenizer.sentencepiece import read_sentencepiece, read_sentencepiece_model
 from localllm.convert.tokenizer.special import added_around, chat_templates, special_ids
 from localllm.convert.tokenizer.tokenizer import Tokenizer, Vocabulary
+from localllm.convert.tokenizer.unigram import read_unigram
 from localllm.convert.tokenizer.wordpiece import read_wordpiece
 from localllm.errors import InvalidCheckpoint, UnsupportedModel
 
@@ -49,7 +50,9 @@ def _vocabulary(files: TokenizerFiles, n_vocab: int) -> Vocabulary:
         return (read_sentencepiece if model.get("byte_fallback") else read_bpe)(files, n_vocab)
     if kind == "WordPiece":
         return read_wordpiece(files, n_vocab)
+    if kind == "Unigram":
+        return read_unigram(files, n_vocab)
     raise UnsupportedModel(
-        f"The tokenizer is of kind {kind!r}; BPE and WordPiece can be converted.",
+        f"The tokenizer is of kind {kind!r}; BPE, WordPiece and Unigram can be converted.",
         hint="This model cannot be converted.",
     )

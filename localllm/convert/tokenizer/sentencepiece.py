@@ -18,7 +18,7 @@ from localllm.errors import UnsupportedModel
 
 SPACE = "▁"
 _BYTE = re.compile(r"<0x[0-9A-F]{2}>")
-_PREFIX_KEY = "tokenizer.ggml.add_space_prefix"
+PREFIX_KEY = "tokenizer.ggml.add_space_prefix"
 _LAST = -1000.0
 """Score of tokens that merging must not make."""
 
@@ -74,7 +74,7 @@ def _vocabulary(
         scores.get(text, _LAST) if kind == gguf.TokenType.NORMAL else _LAST
         for text, kind in zip(tokens, types, strict=True)
     ]
-    return Vocabulary("llama", tokens, types, scores=ranked, flags={_PREFIX_KEY: adds_prefix}, notes=notes)
+    return Vocabulary("llama", tokens, types, scores=ranked, flags={PREFIX_KEY: adds_prefix}, notes=notes)
 
 
 def _type(text: str, unknown: object) -> gguf.TokenType:
@@ -93,20 +93,21 @@ def _adds_prefix(files: TokenizerFiles) -> bool:
         elif kind == "Replace" and step.get("content") == SPACE and step.get("pattern") == {"String": " "}:
             marks = True
         else:
-            raise _unknown(f"normalizes text by {kind!r}")
+            raise not_computed(f"normalizes text by {kind!r}")
     for step in files.steps("pre_tokenizer"):
         kind = step.get("type")
         if kind == "Metaspace" and step.get("replacement") == SPACE and step.get("split") is False:
             adds, marks = step.get("prepend_scheme", "always") != "never", True
         # Gemma's, which finds no spaces any more.
         elif not (kind == "Split" and step.get("pattern") == {"String": " "} and marks):
-            raise _unknown(f"splits text by {kind!r}")
+            raise not_computed(f"splits text by {kind!r}")
     if not marks:
-        raise _unknown("keeps spaces as they are")
+        raise not_computed("keeps spaces as they are")
     return adds
 
 
-def _unknown(what: str) -> UnsupportedModel:
+def not_computed(what: str) -> UnsupportedModel:
+    """Return the error for a tokenizer that llama.cpp does not compute."""
     return UnsupportedModel(
         f"The tokenizer {what}, which llama.cpp does not.", hint="This model cannot be converted; report it."
     )

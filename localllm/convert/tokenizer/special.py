@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import gguf
+
 from localllm.convert.config import Config, read_json
 from localllm.convert.tokenizer.files import TokenizerFiles
 from localllm.convert.tokenizer.tokenizer import DEFAULT, Vocabulary
@@ -28,6 +30,8 @@ def special_ids(files: TokenizerFiles, config: Config, vocabulary: Vocabulary) -
     for name, other in (("bos", "cls"), ("eos", "sep")):
         if name not in found and other in found:
             found[name] = found[other]
+    if "unk" not in found and gguf.TokenType.UNKNOWN in vocabulary.types:
+        found["unk"] = vocabulary.types.index(gguf.TokenType.UNKNOWN)
     return {name: found[name] for name in _WRITTEN if 0 <= found.get(name, -1) < len(vocabulary.tokens)}
 
 

@@ -11,8 +11,8 @@ import gguf
 
 from localllm.convert.tokenizer.files import AddedToken, damaged
 
-Kind = Literal["gpt2", "llama", "bert"]
-"""llama.cpp's names: byte-level BPE, SentencePiece's BPE, and WordPiece."""
+Kind = Literal["gpt2", "llama", "bert", "t5"]
+"""llama.cpp's names: byte-level BPE, SentencePiece's BPE, WordPiece, and Unigram."""
 DEFAULT = "default"
 """Name of the chat template that is used where none is asked for."""
 
@@ -30,6 +30,8 @@ class Vocabulary:
     merges: list[str] | None = None
     flags: Mapping[str, bool] = field(default_factory=dict)
     """More metadata, by full key."""
+    charsmap: bytes | None = None
+    """SentencePiece's compiled map of characters."""
     notes: tuple[str, ...] = ()
 
 
@@ -63,6 +65,8 @@ class Tokenizer:
             writer.add_token_merges(vocabulary.merges)
         for key, value in vocabulary.flags.items():
             writer.add_bool(key, value)
+        if vocabulary.charsmap is not None:
+            writer.add_precompiled_charsmap(vocabulary.charsmap)
         for name, id in self.special_ids.items():
             getattr(writer, f"add_{name}_token_id")(id)
         for name, is_added in self.adds.items():

@@ -102,7 +102,7 @@ class Speculator:
         if self._model is not None:
             self._model.begin_step()
         is_held, self._is_held = self._is_held, False
-        if plan.chunks or is_held:
+        if plan.chunks or is_held or not _has_drafters(plan):
             return plan
         streams = StepDrafts(self._controller, plan, cost, self._model, n_ctx)
         candidates = [s for s in plan.streams if s.speculation is not None and streams.pick_source(s)]
@@ -127,6 +127,8 @@ class Speculator:
             cost: of steps without drafts, as it was for `draft`.
             seconds: that the step took, `drafting_s` included.
         """
+        if not _has_drafters(plan):
+            return
         n_streams, n_drafted, n_accepted = len(plan.streams), plan.n_tokens - len(plan.streams), sum(accepted.values())
         verifying_s = seconds - self.drafting_s
         plain_s = cost.decode_s(n_streams) or verifying_s
@@ -159,3 +161,8 @@ class Speculator:
             bias |= dict.fromkeys(self._vocab.eog_tokens, -float("inf"))
         sampler = DraftSampler(min(model.n_vocab, self._vocab.n_tokens), bias, chain, sequence.rng)
         return ModelDrafter(model, Reader(sequence.request_id, sequence.tokens, sampler), always=always)
+
+
+def _has_drafters(plan: StepPlan) -> bool:
+    """Whether any stream may have drafts."""
+    return any(sequence.speculation is not None for sequence in plan.streams)
