@@ -105,20 +105,25 @@ def collect(
         outputs = _forward(decoder, tokens, inputs, n_layer, clock)
         gradient = _from_output(decoder, outputs, options.seed, clock) if begun is None else begun.gradient
         for layer in reversed(range(n_layer)):
-            factors = _backward(decoder, layer, inputs, gradient, clock)
-            on_layer(LayerFactors(factors, Boundary(layer, gradient)))
+            # No name for the factors: they would stay while those of the next layer are added up.
+            on_layer(LayerFactors(_backward(decoder, layer, inputs, gradient, clock), Boundary(layer, gradient)))
 
 
 def _forward(decoder: Decoder, tokens: Tokens, inputs: LayerInputs, n_layer: int, clock: _Clock) -> Array:
     """Return what the last layer makes: [n_chunks, n_ctx, n_embd]."""
     x = decoder.embed(tokens)
     for index in range(n_layer):
-        layer = decoder.layer(index)
-        for chunk in range(len(tokens)):
-            inputs.put(index, chunk, x[chunk])
-            x[chunk] = layer.forward(x[chunk])
-            clock.forward(index)
+        _forward_layer(decoder, index, x, inputs, clock)
     return x
+
+
+def _forward_layer(decoder: Decoder, index: int, x: Array, inputs: LayerInputs, clock: _Clock) -> None:
+    """Turn what a layer reads into what it makes, in place."""
+    layer = decoder.layer(index)
+    for chunk in range(len(x)):
+        inputs.put(index, chunk, x[chunk])
+        x[chunk] = layer.forward(x[chunk])
+        clock.forward(index)
 
 
 def _from_output(decoder: Decoder, outputs: Array, seed: int, clock: _Clock) -> Array:

@@ -33,9 +33,15 @@ class LayerBuilder:
 
     def build(self) -> Piece:
         """Return the layer, a function of one chunk's [n_tokens, n_embd]."""
-        attention = (self._norm("attn_norm"), self._attention(), *self._optional_norm("post_attention_norm"))
-        feed_forward = (self._norm("ffn_norm"), self._feed_forward(), *self._optional_norm("post_ffw_norm"))
-        return Chain((Residual(Chain(attention)), Residual(Chain(feed_forward))))
+        return Chain(
+            (
+                self._block("attn_norm", self._attention(), "post_attention_norm"),
+                self._block("ffn_norm", self._feed_forward(), "post_ffw_norm"),
+            )
+        )
+
+    def _block(self, norm: str, inner: Piece, post_norm: str) -> Residual:
+        return Residual(Chain((self._norm(norm), inner, *self._optional_norm(post_norm))))
 
     def _attention(self) -> SelfAttention:
         shape = self._layer.attention

@@ -40,7 +40,7 @@ class LayerInputs:
             self._arrays: Array = np.empty(shape, self._dtype)
         else:
             check_room(folder / "layer inputs", n_bytes)
-            self._file = self._open_files.enter_context(tempfile.TemporaryFile(dir=folder))
+            self._file = self._open_files.enter_context(tempfile.TemporaryFile(dir=folder))  # noqa: SIM115
 
     def put(self, layer: int, chunk: int, x: Array) -> None:
         """Keep a copy of what a layer reads.

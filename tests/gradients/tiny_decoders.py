@@ -9,7 +9,7 @@ from typing import Any
 import gguf
 import numpy as np
 
-from tests.tiny_model import add_value, add_tokenizer, vocabulary
+from tests.tiny_model import add_tokenizer, add_value, vocabulary
 
 N_EMBD, N_FF, N_HEAD, N_HEAD_KV = 64, 96, 4, 2
 HEAD_DIM, WIDE = 16, 32
