@@ -3,6 +3,7 @@
 from localllm.calibrate.channels import OutlierRule
 from localllm.calibrate.corpus import Chunks, Document, cut, read_documents
 from localllm.calibrate.folder import Moment, MomentFolder
+from localllm.calibrate.gradients import GradientFolder
 from localllm.calibrate.mix import default_chats, default_documents
 from localllm.calibrate.sampling import sample_chunks
 from localllm.calibrate.work import CalibrationOptions, Progress, calibrate
@@ -11,6 +12,7 @@ __all__ = [
     "CalibrationOptions",
     "Chunks",
     "Document",
+    "GradientFolder",
     "Moment",
     "MomentFolder",
     "OutlierRule",

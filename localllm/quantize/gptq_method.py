@@ -27,6 +27,7 @@ class Gptq:
     """
 
     name = "gptq"
+    needs_whole_matrices = False
 
     def __init__(self, workers: Workers, factors: Factors, otherwise: Rtn, *, n_sweeps: int = 1) -> None:
         self._workers = workers

@@ -35,6 +35,10 @@ class Method(Protocol):
     def name(self) -> str:
         """What it is called on the command line."""
 
+    @property
+    def needs_whole_matrices(self) -> bool:
+        """Whether an encoder must be given all rows of a matrix at once, however much memory they take."""
+
     def begin(self, tensor: TensorInfo, kind: GGMLType) -> Encoder:
         """Return the encoder of one tensor, which is dropped when its rows are done.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -27,6 +28,30 @@ class MomentSource(Protocol):
 
     def second_moments(self, weight: str, matrix: int) -> SecondMoments | None:
         """Return the moments of one matrix; None where no token reached it, as with an expert.
+
+        Raises:
+            RequestError: they are damaged, or there are none.
+        """
+
+
+@dataclass(frozen=True)
+class Gradients:
+    """What the model's predictions say of the errors of one weight: the factors of their Fisher information."""
+
+    inputs: SecondMoments
+    """[n_cols, n_cols]: of what it reads, each token weighted by what its errors cost."""
+    outputs: SecondMoments
+    """[n_rows, n_rows]: of the gradients of what it makes."""
+
+
+class GradientSource(Protocol):
+    """The gradients of a model's weights."""
+
+    def covers(self, weight: str) -> bool:
+        """Whether there are gradients of a weight."""
+
+    def gradients(self, weight: str) -> Gradients:
+        """Return those of one weight.
 
         Raises:
             RequestError: they are damaged, or there are none.

@@ -6,6 +6,7 @@ What the rows become is the method's business. The same source, mix and method g
 from __future__ import annotations
 
 import math
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -150,6 +151,8 @@ def _write_tensor(
     clock: _Clock,
 ) -> None:
     encoder = _encoder(tensor, kind, method)
+    if encoder is not None and method.needs_whole_matrices:
+        slab_bytes = sys.maxsize
     for matrix, first, n_rows in _slabs(tensor.shape, slab_bytes):
         stored = read_rows(header, tensor, first, n_rows)
         try:

@@ -20,6 +20,7 @@ class Rtn:
     """
 
     name = "rtn"
+    needs_whole_matrices = False
 
     def __init__(self, workers: Workers, imatrix: Imatrix | None = None) -> None:
         self._workers = workers

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
-from localllm.calibrate import MomentFolder
+from localllm.calibrate import GradientFolder, MomentFolder
 from localllm.errors import RequestError
 from localllm.evaluate import Chunks
 from localllm.gguf import GGUFHeader, read_header
@@ -34,7 +34,9 @@ from localllm.quantize import (
     read_imatrix,
 )
 from localllm.quantize.gptq_method import Gptq
+from localllm.quantize.method import Method
 from localllm.quantize.moments import Factors
+from localllm.quantize.two_sided_method import TwoSidedGptq
 from localllm.store.fingerprint import fingerprint
 from localllm.workshop.budget import Budget, plan_budget
 from localllm.workshop.calibration import CalibrationRequest, CalibrationWatcher, calibrate_file, read_chunks
@@ -42,6 +44,8 @@ from localllm.workshop.calibration import CalibrationRequest, CalibrationWatcher
 METHODS = ("gptq", "rtn")
 IMATRIX = "imatrix.gguf"
 """In a folder of second moments, the importance matrix of the same text: it is there once the calibration is done."""
+GRADIENTS = "gradients"
+"""In a folder of second moments, the folder of gradients of the same model, where there are any."""
 N_CHUNKS = 4
 """Of the calibration's text, on which it is measured how much the parts of a model mind errors."""
 
@@ -166,9 +170,18 @@ def _folder(target: Path, request: QuantizeRequest) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _method(request: QuantizeRequest, workers: Workers, imatrix: Imatrix | None, folder: Path) -> Rtn | Gptq:
+def _method(request: QuantizeRequest, workers: Workers, imatrix: Imatrix | None, folder: Path) -> Method:
     rounding = Rtn(workers, imatrix)
-    return rounding if request.method == "rtn" else Gptq(workers, Factors(MomentFolder.open(folder)), rounding)
+    if request.method == "rtn":
+        return rounding
+    moments = MomentFolder.open(folder)
+    one_sided = Gptq(workers, Factors(moments), rounding)
+    if not (folder / GRADIENTS).is_dir():
+        return one_sided
+    gradients = GradientFolder.open(folder / GRADIENTS)
+    if gradients.key.model != moments.key.model:
+        raise RequestError(f"{gradients.path} holds the gradients of another model.", hint="Delete it.")
+    return TwoSidedGptq(moments, gradients, one_sided)
 
 
 def _calibrated(

@@ -151,6 +151,7 @@ class Failing:
     """A method that fails at some tensor."""
 
     name = "failing"
+    needs_whole_matrices = False
 
     def __init__(self, workers: Workers, at: str, error: BaseException) -> None:
         self._rtn = Rtn(workers)

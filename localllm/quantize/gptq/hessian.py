@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from localllm.errors import RequestError
 from localllm.quantize.gptq.cholesky import NotPositiveDefinite, upper_factor
-from localllm.quantize.gptq.order import Order, column_order
+from localllm.quantize.gptq.order import Arrange, Order, column_order
 
 Floats = NDArray[np.float32]
 
@@ -71,6 +71,23 @@ class SecondMoments:
         if prior.n_cols != self.n_cols:
             raise RequestError(f"Moments of {self.n_cols} and {prior.n_cols} columns.", hint=_COLLECT_AGAIN)
         return SecondMoments(self.total + prior.total * (n_tokens / prior.n_tokens), self.n_tokens + n_tokens)
+
+    def mixed_with(self, other: SecondMoments) -> SecondMoments:
+        """Return half these moments and half `other`, both in units of their mean square.
+
+        Raises:
+            RequestError: the two have not the same number of columns, or one is 0.
+        """
+        if other.n_cols != self.n_cols:
+            raise RequestError(f"Moments of {self.n_cols} and {other.n_cols} columns.", hint=_COLLECT_AGAIN)
+        return SecondMoments((self._in_own_units() + other._in_own_units()) / 2, 1)
+
+    def _in_own_units(self) -> NDArray[np.floating[Any]]:
+        mean_square = np.diagonal(self.total).mean(dtype=np.float64)
+        if mean_square == 0:
+            raise RequestError("Second moments are all 0.", hint=_COLLECT_AGAIN)
+        scaled: NDArray[np.floating[Any]] = self.total / mean_square
+        return scaled
 
 
 @dataclass(frozen=True)
@@ -151,9 +168,9 @@ class Factor:
 
 
 def factorize(
-    moments: SecondMoments, conditioning: Conditioning | None = None, *, by_importance: bool = True
+    moments: SecondMoments, conditioning: Conditioning | None = None, *, arrange: Arrange = column_order
 ) -> Factor:
-    """Condition the moments and factor them, the columns by importance (`column_order`) or as they are.
+    """Condition the moments and factor them, the columns in the order that `arrange` makes of their importance.
 
     The correlations are factored, not H: inputs differ by orders of magnitude, and scaled to unit diagonal float32 is
     enough. A column that was never active has no correlations; it is rounded to nearest, weighted by the damping alone.
@@ -169,7 +186,7 @@ def factorize(
     variance += conditioning.damping * mean
     dead = variance == 0
     variance[dead] = mean
-    order = column_order(variance) if by_importance else np.arange(moments.n_cols)
+    order = arrange(variance)
     variance = variance[order]
     deviation = np.sqrt(variance)
     hessian = moments.total[np.ix_(order, order)].astype(np.float32)

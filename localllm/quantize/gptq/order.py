@@ -8,12 +8,15 @@ that read the same inputs share one factor whatever their types.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 Order = NDArray[np.intp]
+Arrange = Callable[[NDArray[np.floating[Any]]], Order]
+"""Makes an order, [n] places, of [n] importances."""
 
 _NESTED = (256, 32, 16)
 
@@ -24,6 +27,19 @@ def column_order(importance: NDArray[np.floating[Any]]) -> Order:
     for size in reversed((*(size for size in _NESTED if len(importance) % size == 0), 1)):
         order = _by_sum(order, importance, size, _parent(size, len(importance)))
     return order
+
+
+def row_order(importance: NDArray[np.floating[Any]]) -> Order:
+    """Return the rows, [n_rows], with the most important first: no type ties rows together.
+
+    Rows of one attention head, which are alike, so come into different blocks of rows.
+    """
+    return np.argsort(-importance, kind="stable")
+
+
+def as_they_are(importance: NDArray[np.floating[Any]]) -> Order:
+    """Return the order of the file: [n]."""
+    return np.arange(len(importance))
 
 
 def _parent(size: int, n_cols: int) -> int:

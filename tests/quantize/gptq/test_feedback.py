@@ -13,6 +13,7 @@ from localllm.errors import ModelError, RequestError
 from localllm.llama.encoding import decode, encode, row_bytes
 from localllm.quantize.gptq import Conditioning, Factor, SecondMoments, encode_with_feedback, factorize, proxy_loss
 from localllm.quantize.gptq.formats import block_format
+from localllm.quantize.gptq.order import as_they_are
 from tests.quantize.gptq import oracle
 from tests.quantize.gptq.samples import KINDS, moments, weights
 
@@ -34,7 +35,7 @@ def loss(kind: str, rows: np.ndarray, coded: np.ndarray, m: SecondMoments) -> fl
 def test_codes_are_those_of_the_textbook(kind: str) -> None:
     n_cols = 512 if block_format(kind).block_size == 256 else 96
     m, rows = moments(n_cols, seed=4), weights(12, n_cols, seed=4)
-    factor = factorize(m, Conditioning(0.1, 0.01), by_importance=False)
+    factor = factorize(m, Conditioning(0.1, 0.01), arrange=as_they_are)
     ours = decode(kind, encode_with_feedback(kind, rows, factor, n_refits=0, n_sweeps=0))
     h = oracle.conditioned(m.total.astype(np.float64) / m.n_tokens, 0.1, 0.01)
     theirs = np.array([oracle.feed_back(kind, row, h) for row in rows])

@@ -8,7 +8,7 @@ import pytest
 from localllm.errors import RequestError
 from localllm.quantize.gptq import Conditioning, SecondMoments, factorize, proxy_loss
 from localllm.quantize.gptq.cholesky import NotPositiveDefinite, upper_factor
-from localllm.quantize.gptq.order import column_order
+from localllm.quantize.gptq.order import as_they_are, column_order
 from tests.quantize.gptq import oracle
 from tests.quantize.gptq.samples import moments, weights
 
@@ -44,7 +44,7 @@ def test_what_is_not_positive_definite_has_no_factor(place: int) -> None:
 @pytest.mark.parametrize(("shrinkage", "damping"), [(0.0, 0.01), (0.1, 0.01), (0.2, 0.0), (1.0, 0.0)])
 def test_factor_is_that_of_the_conditioned_moments(shrinkage: float, damping: float) -> None:
     m = moments(300)
-    factor = factorize(m, Conditioning(shrinkage, damping), by_importance=False)
+    factor = factorize(m, Conditioning(shrinkage, damping), arrange=as_they_are)
     expected = oracle.conditioned(mean_of(m), shrinkage, damping)
     upper, pivots = oracle.unit_upper(expected)
     np.testing.assert_allclose(factor.coupling, upper - np.eye(300), atol=2e-4 * np.abs(upper).max())
@@ -55,7 +55,7 @@ def test_factor_is_that_of_the_conditioned_moments(shrinkage: float, damping: fl
 
 def test_part_of_a_factor_knows_what_later_columns_make_up_for() -> None:
     m = moments(96, rank=12)
-    factor = factorize(m, Conditioning(0.05, 0.01), by_importance=False)
+    factor = factorize(m, Conditioning(0.05, 0.01), arrange=as_they_are)
     h = oracle.conditioned(mean_of(m), 0.05, 0.01)
     here, later = slice(32, 64), slice(64, 96)
     left = h[here, here] - h[here, later] @ np.linalg.inv(h[later, later]) @ h[later, here]
@@ -73,7 +73,7 @@ def test_dead_column_is_coupled_to_none(damping: float) -> None:
     m = moments(64)
     total = m.total.copy()
     total[5], total[:, 5] = 0, 0
-    factor = factorize(SecondMoments(total, m.n_tokens), Conditioning(0.1, damping), by_importance=False)
+    factor = factorize(SecondMoments(total, m.n_tokens), Conditioning(0.1, damping), arrange=as_they_are)
     assert not factor.coupling[5].any() and not factor.coupling[:, 5].any()
     assert factor.pivots[5] > 0 and factor.importance[5] > 0
 
@@ -87,7 +87,7 @@ def test_sizes_of_columns_do_not_spoil_the_precision() -> None:
     m = moments(256)
     size = np.random.default_rng(1).permutation(np.logspace(-4, 4, 256))
     scaled = SecondMoments(m.total.astype(np.float64) * size[:, None] * size, m.n_tokens)
-    plain, other = (factorize(x, Conditioning(0.1, 0.0), by_importance=False) for x in (m, scaled))
+    plain, other = (factorize(x, Conditioning(0.1, 0.0), arrange=as_they_are) for x in (m, scaled))
     np.testing.assert_allclose(other.coupling, plain.coupling * size[:, None] / size, rtol=2e-3, atol=1e-5)
 
 

@@ -1,0 +1,105 @@
+"""Which errors the model's predictions mind, on disk: for each weight, the two factors that two-sided feedback needs.
+
+    gradients.json                 what they depend on, as in a folder of second moments
+    blk.0.attn_q.weight.npz        inputs [n_cols, n_cols] and outputs [n_rows, n_rows], float32, symmetric
+
+Near the weights, the KL divergence of the next tokens is a quadratic in a weight's error; its matrix is the Fisher
+information, and here one Kronecker product for each weight. With x a token's input and g the gradient of the log
+probability of a token drawn from the model, at the weight's output, over all tokens:
+
+    inputs  = Σ |g|² x xᵀ           outputs = Σ |x|² g gᵀ
+
+Gradients need more than llama.cpp can give, so something else writes the folder; this module reads and checks it.
+
+Source: Tseng, Sun, De Sa 2025 (YAQA), section 3, sketch A without its power iteration.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import zipfile
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from localllm.calibrate.folder import Key
+from localllm.errors import RequestError
+from localllm.gguf.new_file import new_file
+from localllm.quantize.gptq import SecondMoments
+from localllm.quantize.moments import Gradients
+
+KEY_FILE = "gradients.json"
+_AGAIN = "Collect the gradients again, into another folder."
+
+
+class GradientFolder:
+    """A folder of gradients' moments: `open` one to read, `create` one to write."""
+
+    def __init__(self, path: Path, key: Key) -> None:
+        self.path = path
+        self.key = key
+
+    @classmethod
+    def create(cls, path: Path, key: Key) -> GradientFolder:
+        """Make a folder, or take one that is there.
+
+        Raises:
+            RequestError: it is of another model or text.
+        """
+        if (path / KEY_FILE).exists() and cls.open(path).key != key:
+            raise RequestError(f"{path} holds the gradients of another model, or text.", hint="Give another folder.")
+        path.mkdir(parents=True, exist_ok=True)
+        with new_file(path / KEY_FILE) as file:
+            file.write(json.dumps(asdict(key), indent=2).encode())
+        return cls(path, key)
+
+    @classmethod
+    def open(cls, path: Path) -> GradientFolder:
+        """Read a folder's key.
+
+        Raises:
+            RequestError: there are no gradients, or those of another version.
+        """
+        try:
+            fields = json.loads((path / KEY_FILE).read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise RequestError(f"{path / KEY_FILE} is missing or damaged.", hint=_AGAIN) from error
+        if not isinstance(fields, dict) or fields.keys() != {field.name for field in dataclasses.fields(Key)}:
+            raise RequestError(f"{path / KEY_FILE} is of another version, or damaged.", hint=_AGAIN)
+        return cls(path, Key(**fields))
+
+    def covers(self, weight: str) -> bool:
+        """Whether there are gradients of a weight."""
+        return self._file(weight).exists()
+
+    def write(self, weight: str, gradients: Gradients) -> None:
+        """Write what is known of a weight.
+
+        Raises:
+            RequestError: it cannot be written.
+        """
+        with new_file(self._file(weight)) as file:
+            np.savez(file, inputs=_mean(gradients.inputs), outputs=_mean(gradients.outputs))
+
+    def gradients(self, weight: str) -> Gradients:
+        """Return what is known of a weight.
+
+        Raises:
+            RequestError: there is nothing, or it is damaged.
+        """
+        path = self._file(weight)
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                return Gradients(SecondMoments(file["inputs"], 1), SecondMoments(file["outputs"], 1))
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+            raise RequestError(f"{path} is missing or damaged.", hint=_AGAIN) from error
+
+    def _file(self, weight: str) -> Path:
+        return self.path / f"{weight}.npz"
+
+
+def _mean(moments: SecondMoments) -> NDArray[np.float32]:
+    return (moments.total / moments.n_tokens).astype(np.float32)

@@ -1,0 +1,74 @@
+"""GPTQ with feedback between rows too, where the gradients of the model's predictions are known (YAQA)."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from localllm.errors import RequestError
+from localllm.gguf import GGMLType, TensorInfo, printable
+from localllm.quantize.gptq import Conditioning, factorize
+from localllm.quantize.gptq.order import row_order
+from localllm.quantize.gptq.two_sided import encode_with_both_feedbacks
+from localllm.quantize.method import Encoder, Method
+from localllm.quantize.moments import Gradients, GradientSource, MomentSource
+
+_OUTPUTS = Conditioning(shrinkage=0.2)
+"""Gradients are noisier than activations: only a few tokens of a text cost much."""
+
+
+class TwoSidedGptq:
+    """Rounds so that the model's predictions change least; tensors without gradients are the other method's.
+
+    The moments of the inputs are half the plain ones, which many tokens were read for, and half the weighted ones.
+
+    Args:
+        moments: of the inputs.
+        gradients: of the weights.
+        otherwise: for tensors without gradients, and those of experts.
+        n_sweeps: of coordinate descent after the feedback.
+    """
+
+    name = "gptq"
+    needs_whole_matrices = True
+
+    def __init__(
+        self, moments: MomentSource, gradients: GradientSource, otherwise: Method, *, n_sweeps: int = 1
+    ) -> None:
+        self._moments = moments
+        self._gradients = gradients
+        self._otherwise = otherwise
+        self._n_sweeps = n_sweeps
+
+    def begin(self, tensor: TensorInfo, kind: GGMLType) -> Encoder:
+        """Return the encoder of a tensor.
+
+        Raises:
+            RequestError: the moments or gradients are another model's, or damaged.
+        """
+        plain = self._moments.second_moments(tensor.name, 0) if self._covers(tensor) else None
+        if plain is None:
+            return self._otherwise.begin(tensor, kind)
+        found = self._gradients.gradients(tensor.name)
+        _check(tensor, found)
+        inputs = factorize(plain.mixed_with(found.inputs))
+        outputs = factorize(found.outputs, _OUTPUTS, arrange=row_order)
+
+        def encode_rows(rows: NDArray[np.float32], _: int) -> NDArray[np.uint8]:
+            return encode_with_both_feedbacks(kind.name, rows, inputs, outputs, n_sweeps=self._n_sweeps)
+
+        return encode_rows
+
+    def _covers(self, tensor: TensorInfo) -> bool:
+        is_one_matrix = tensor.n_params == tensor.shape[0] * tensor.shape[1]
+        return is_one_matrix and self._moments.covers(tensor.name) and self._gradients.covers(tensor.name)
+
+
+def _check(tensor: TensorInfo, found: Gradients) -> None:
+    n_cols, n_rows = tensor.shape[:2]
+    if (found.inputs.n_cols, found.outputs.n_cols) != (n_cols, n_rows):
+        raise RequestError(
+            f"The gradients of {printable(tensor.name)} are of {found.inputs.n_cols} columns and "
+            f"{found.outputs.n_cols} rows; it has {n_cols} and {n_rows}.",
+            hint="They are another model's. Collect them with this one.",
+        )

@@ -1,0 +1,77 @@
+"""Feedback between rows, against the recursion written out in float64, and against feedback between columns alone."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from localllm.errors import RequestError
+from localllm.llama.encoding import decode
+from localllm.quantize.gptq import Conditioning, Factor, SecondMoments, encode_with_feedback, factorize
+from localllm.quantize.gptq.order import row_order
+from localllm.quantize.gptq.two_sided import encode_with_both_feedbacks
+from tests.quantize.gptq import oracle
+from tests.quantize.gptq.samples import KINDS, moments, weights
+
+
+def output_factor(m: SecondMoments) -> Factor:
+    return factorize(m, Conditioning(0.1, 0.01), arrange=row_order)
+
+
+def loss(rows: np.ndarray, stored: np.ndarray, inputs: SecondMoments, outputs: SecondMoments) -> float:
+    """tr(G E H Eᵀ) in float64."""
+    error = (rows - stored).astype(np.float64)
+    return float(np.vdot(outputs.total @ error, error @ inputs.total))
+
+
+def row_by_row(kind: str, rows: np.ndarray, inputs: Factor, outputs: SecondMoments) -> np.ndarray:
+    """Return what is stored if each row is moved by what those before it got wrong; weights and errors in float64."""
+    g = oracle.conditioned(outputs.total.astype(np.float64) / outputs.n_tokens, 0.1, 0.01)
+    order = np.argsort(-np.diag(g), kind="stable")
+    upper, _ = oracle.unit_upper(g[np.ix_(order, order)])
+    stored, errors = np.empty_like(rows), np.zeros(rows.shape)
+    for i, row in enumerate(order):
+        target = rows[row] + upper[:i, i] @ errors[:i]
+        stored[row] = decode(kind, encode_with_feedback(kind, target[None].astype(np.float32), inputs))[0]
+        errors[i] = rows[row] - stored[row].astype(np.float64)
+    return stored
+
+
+@pytest.mark.parametrize("kind", ["q4_0", "q4_K", "iq4_nl"])
+def test_one_row_a_block_is_the_papers_recursion(kind: str) -> None:
+    n_cols = 256
+    inputs, outputs, rows = moments(n_cols, seed=1), moments(24, rank=6, seed=2), weights(24, n_cols, seed=3)
+    factor = factorize(inputs)
+    coded = encode_with_both_feedbacks(kind, rows, factor, output_factor(outputs), n_rows=1)
+    theirs = row_by_row(kind, rows, factor, outputs)
+    ours = decode(kind, coded)
+    first = np.argmax(np.diag(outputs.total))
+    np.testing.assert_array_equal(ours[first], theirs[first])
+    assert np.isclose(ours, theirs, rtol=1e-4, atol=1e-7).mean() > 0.75, "a near tie may turn a code and what follows"
+    assert loss(rows, ours, inputs, outputs) == pytest.approx(loss(rows, theirs, inputs, outputs), rel=0.1)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@settings(max_examples=5, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1), n_rows=st.sampled_from([1, 7, 16]))
+def test_predictions_change_less_than_with_feedback_between_columns(kind: str, seed: int, n_rows: int) -> None:
+    inputs, outputs = moments(256, seed=seed), moments(48, rank=8, seed=seed + 1)
+    rows, factor = weights(48, 256, seed=seed), factorize(inputs)
+    one = decode(kind, encode_with_feedback(kind, rows, factor))
+    both = decode(kind, encode_with_both_feedbacks(kind, rows, factor, output_factor(outputs), n_rows=n_rows))
+    assert loss(rows, both, inputs, outputs) < loss(rows, one, inputs, outputs)
+
+
+def test_outputs_that_are_not_correlated_leave_every_row_as_it_was() -> None:
+    rows, factor = weights(40, 512), factorize(moments(512))
+    gradients = SecondMoments(np.diag(np.random.default_rng(0).lognormal(0, 1, 40)).astype(np.float32), 1)
+    both = encode_with_both_feedbacks("q4_K", rows, factor, output_factor(gradients), n_rows=16)
+    same = (both == encode_with_feedback("q4_K", rows, factor)).all(axis=1)
+    assert same.mean() > 0.9, "a near tie may turn a code where BLAS adds up in another order"
+
+
+def test_gradients_of_another_matrix_are_refused() -> None:
+    with pytest.raises(RequestError, match="24 outputs; these weights have 8 rows"):
+        encode_with_both_feedbacks("q4_0", weights(8, 64), factorize(moments(64)), output_factor(moments(24)))
