@@ -28,9 +28,9 @@ class FisherFactors:
 
     inputs: Array
     """[n_in, n_in], symmetric."""
-    outputs: Array
-    """[n_out, n_out], symmetric; of more than `WHOLE_OUTPUTS`, its diagonal blocks [n_blocks, BLOCK, BLOCK], the last
-    of which ends in zeros where n_out is no multiple."""
+    outputs: tuple[Array, ...]
+    """Its diagonal blocks in order, symmetric: [n_out, n_out], or [BLOCK, BLOCK] of each `BLOCK` outputs and less of
+    the last ones; see `block_sizes`."""
     n_tokens: int
 
 
@@ -44,7 +44,7 @@ class FisherSum:
 
     def __init__(self, n_out: int, n_in: int, dtype: DTypeLike = np.float32) -> None:
         self._inputs: Array = np.zeros((n_in, n_in), dtype)
-        self._outputs: Array = np.zeros(outputs_shape(n_out), dtype)
+        self._outputs = tuple(np.zeros((size, size), dtype) for size in block_sizes(n_out))
         self._n_tokens = 0
 
     def add(self, x: Array, g: Array) -> None:
@@ -55,29 +55,25 @@ class FisherSum:
             g: [n_tokens, n_out], the gradient by what it made.
         """
         add_gram(self._inputs, x * _lengths(g))
-        weighted = g * _lengths(x)
-        for start, block in self._blocks():
-            part = np.ascontiguousarray(weighted[:, start : start + len(block)])
-            add_gram(block[: part.shape[1], : part.shape[1]], part)
+        weighted, start = g * _lengths(x), 0
+        for block in self._outputs:
+            add_gram(block, weighted[:, start : start + len(block)])
+            start += len(block)
         self._n_tokens += len(x)
 
     def finish(self) -> FisherFactors:
         """Return the factors; the sum is over after that."""
         mirror_upper(self._inputs)
-        for _, block in self._blocks():
+        for block in self._outputs:
             mirror_upper(block)
         return FisherFactors(self._inputs, self._outputs, self._n_tokens)
 
-    def _blocks(self) -> list[tuple[int, Array]]:
-        """Return each diagonal block, and the output that it begins with."""
-        if self._outputs.ndim == 2:
-            return [(0, self._outputs)]
-        return [(index * BLOCK, block) for index, block in enumerate(self._outputs)]
 
-
-def outputs_shape(n_out: int) -> tuple[int, ...]:
-    """Return the shape of the outputs' factor."""
-    return (n_out, n_out) if n_out <= WHOLE_OUTPUTS else (-(-n_out // BLOCK), BLOCK, BLOCK)
+def block_sizes(n_out: int) -> tuple[int, ...]:
+    """Return the sizes of the diagonal blocks that are kept of the outputs' factor."""
+    if n_out <= WHOLE_OUTPUTS:
+        return (n_out,)
+    return tuple(min(BLOCK, n_out - start) for start in range(0, n_out, BLOCK))
 
 
 def _lengths(rows: Array) -> Array:

@@ -60,7 +60,7 @@ def assert_same(found: Collected, expected: Collected) -> None:
         assert found[layer].keys() == factors.keys()
         for name, factor in factors.items():
             np.testing.assert_array_equal(found[layer][name].inputs, factor.inputs)
-            np.testing.assert_array_equal(found[layer][name].outputs, factor.outputs)
+            np.testing.assert_array_equal(found[layer][name].outputs[0], factor.outputs[0])
 
 
 @pytest.mark.parametrize("name", ["llama", "gemma2", "phi3"])
@@ -87,7 +87,7 @@ def test_factors_are_those_of_a_pass_through_the_whole_model(
     assert factors.keys() == expected.keys()
     for weight, factor in factors.items():
         assert factor.n_tokens == tokens.size
-        np.testing.assert_allclose(factor.outputs, expected[weight], rtol=1e-9, atol=1e-12 * expected[weight].max())
+        np.testing.assert_allclose(factor.outputs[0], expected[weight], rtol=1e-9, atol=1e-12 * expected[weight].max())
 
 
 def test_float32_comes_close_to_float64(written: Written, tokens: np.ndarray, options: GradientOptions) -> None:
@@ -96,9 +96,9 @@ def test_float32_comes_close_to_float64(written: Written, tokens: np.ndarray, op
     for layer, factors in double.items():
         for name, factor in factors.items():
             found = single[layer][name]
-            assert found.inputs.dtype == found.outputs.dtype == np.float32
+            assert found.inputs.dtype == found.outputs[0].dtype == np.float32
             np.testing.assert_allclose(found.inputs, factor.inputs, atol=1e-4 * factor.inputs.max())
-            np.testing.assert_allclose(found.outputs, factor.outputs, atol=1e-4 * factor.outputs.max())
+            np.testing.assert_allclose(found.outputs[0], factor.outputs[0], atol=1e-4 * factor.outputs[0].max())
 
 
 def test_a_run_goes_on_behind_the_last_layer_that_was_done(
@@ -124,9 +124,9 @@ def test_chunks_have_draws_of_their_own_and_the_seed_changes_them(
     same = Run(decoder, tokens, options).go()
     assert_same(Run(decoder, tokens, options).go(), same)
     other = Run(decoder, tokens, replace(options, seed=1)).go()
-    assert not np.allclose(other[0]["blk.0.attn_q.weight"].outputs, same[0]["blk.0.attn_q.weight"].outputs)
-    twice = Run(decoder, np.concatenate([tokens[:1]] * 2), options).go()[2]["blk.2.ffn_down.weight"].outputs
-    once = Run(decoder, tokens[:1], options).go()[2]["blk.2.ffn_down.weight"].outputs
+    assert not np.allclose(other[0]["blk.0.attn_q.weight"].outputs[0], same[0]["blk.0.attn_q.weight"].outputs[0])
+    twice = Run(decoder, np.concatenate([tokens[:1]] * 2), options).go()[2]["blk.2.ffn_down.weight"].outputs[0]
+    once = Run(decoder, tokens[:1], options).go()[2]["blk.2.ffn_down.weight"].outputs[0]
     assert not np.allclose(twice, 2 * once)
 
 

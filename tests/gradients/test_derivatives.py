@@ -113,7 +113,7 @@ def test_factors_of_one_token_are_the_gradient_itself(written: Written, moved: d
     whole = np.outer(g[-1], x[-1])
     for (i, j), value in gradient.items():
         assert whole[i, j] == pytest.approx(value, rel=1e-6, abs=1e-9)
-    np.testing.assert_allclose(found.outputs, whole @ whole.T, rtol=1e-12)
+    np.testing.assert_allclose(found.outputs[0], whole @ whole.T, rtol=1e-12)
     np.testing.assert_allclose(found.inputs, whole.T @ whole, rtol=1e-12)
 
 
