@@ -10,6 +10,8 @@ from localllm.gradients import fisher as fisher_module
 from localllm.gradients import output as output_module
 from localllm.gradients.fisher import FisherSum
 from localllm.gradients.output import fisher_draws
+from localllm.gradients.pieces import Piece
+from localllm.gradients.tensors import TensorReader
 from tests.gradients.conftest import Written
 
 
@@ -44,6 +46,42 @@ def test_draws_do_not_depend_on_how_tokens_are_sliced(written: Written, monkeypa
     np.testing.assert_allclose(decoder.output().fisher_gradient(x, np.random.default_rng(7)), whole, rtol=1e-12)
     other = decoder.output().fisher_gradient(x, np.random.default_rng(8))
     assert np.abs(other - whole).max() > 0.1 * np.abs(whole).max()
+
+
+@pytest.mark.parametrize("weight", ["blk.0.attn_q.weight", "blk.1.attn_v.weight", "blk.2.ffn_down.weight"])
+def test_gradients_predict_the_kl_divergence_of_a_changed_weight(
+    weight: str, written: Written, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For an error E, the mean of (Σ gᵀ E x)² / 2 over draws is the KL divergence of all tokens together."""
+    header, rng = written("qwen2"), np.random.default_rng(0)
+    tokens = rng.integers(0, 256, 8)
+    seen: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+    decoder = Decoder(header, len(tokens), np.float64)
+    layers = [decoder.layer(i, lambda name, x, g: seen.update({name: (x, g)})) for i in range(decoder.n_layer)]
+    output, last = decoder.output(), _outputs_of(layers, decoder.embed(tokens))
+    logits = output.logits(last)
+    n_in, n_out = next(tensor.shape for tensor in header.tensors if tensor.name == weight)
+    error = 1e-5 * rng.standard_normal((n_out, n_in))
+    predicted = []
+    for _ in range(600):
+        g = output.fisher_gradient(last, rng)
+        for layer in reversed(layers):
+            g = layer.backward(g)
+        x, g = seen[weight]
+        predicted.append(float((g.T @ x * error).sum()) ** 2 / 2)
+    read = TensorReader.read
+    monkeypatch.setattr(TensorReader, "read", lambda self, name: read(self, name) + (error if name == weight else 0))
+    changed = Decoder(header, len(tokens), np.float64)
+    layers = [changed.layer(i) for i in range(changed.n_layer)]
+    other = changed.output().logits(_outputs_of(layers, changed.embed(tokens)))
+    divergence = sum((p * np.log(p / q)).sum() for p, q in zip(map(softmax, logits), map(softmax, other), strict=True))
+    assert np.mean(predicted) == pytest.approx(divergence, rel=0.25)
+
+
+def _outputs_of(layers: list[Piece], x: np.ndarray) -> np.ndarray:
+    for layer in layers:
+        x = layer.forward(x)
+    return x
 
 
 @pytest.mark.parametrize("n_out", [5, 2048])
