@@ -116,7 +116,7 @@ def write_tiny_model(
     tokens = [*vocabulary(), *(f"<|more_{i}|>" for i in range(n_more_tokens))]
     add_tokenizer(writer, chat_template, tokens)
     for key, value in (extra or {}).items():
-        _add_value(writer, key, value)
+        add_value(writer, key, value)
     shapes = _shapes(arch, len(tokens), n_layer, n_embd, n_head * head_dim, n_head_kv * head_dim, n_ff)
     if arch in ("qwen3", "gemma3"):
         norms = ("attn_q_norm.weight", "attn_k_norm.weight")
@@ -153,7 +153,7 @@ def add_tokenizer(writer: gguf.GGUFWriter, chat_template: str | None, tokens: li
         writer.add_chat_template(chat_template)
 
 
-def _add_value(writer: gguf.GGUFWriter, key: str, value: bool | int | float | str | list[Any]) -> None:
+def add_value(writer: gguf.GGUFWriter, key: str, value: bool | int | float | str | list[Any]) -> None:
     if isinstance(value, bool):
         writer.add_bool(key, value)
     elif isinstance(value, int):

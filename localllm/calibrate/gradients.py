@@ -1,7 +1,8 @@
 """Which errors the model's predictions mind, on disk: for each weight, the two factors that two-sided feedback needs.
 
     gradients.json                 what they depend on, as in a folder of second moments
-    blk.0.attn_q.weight.npz        inputs [n_cols, n_cols] and outputs [n_rows, n_rows], float32, symmetric
+    blk.0.attn_q.weight.npz        inputs [n_cols, n_cols] and outputs [n_rows, n_rows], float32, symmetric; of many
+                                   rows the outputs' diagonal blocks alone: outputs.0, outputs.1 and so on
 
 Near the weights, the KL divergence of the next tokens is a quadratic in a weight's error; its matrix is the Fisher
 information, and here one Kronecker product for each weight. With x a token's input and g the gradient of the log
@@ -9,7 +10,7 @@ probability of a token drawn from the model, at the weight's output, over all to
 
     inputs  = Σ |g|² x xᵀ           outputs = Σ |x|² g gᵀ
 
-Gradients need more than llama.cpp can give, so something else writes the folder; this module reads and checks it.
+Both are means over the tokens. llama.cpp gives none: `localllm.gradients` computes them, `kl_aware` writes them.
 
 Source: Tseng, Sun, De Sa 2025 (YAQA), section 3, sketch A without its power iteration.
 """
@@ -18,9 +19,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 import zipfile
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,10 +32,14 @@ from numpy.typing import NDArray
 from localllm.calibrate.folder import Key
 from localllm.errors import RequestError
 from localllm.gguf.new_file import new_file
+from localllm.gradients import FisherFactors
 from localllm.quantize.gptq import SecondMoments
 from localllm.quantize.moments import Gradients
 
 KEY_FILE = "gradients.json"
+BOUNDARY_FILE = "boundary.npz"
+"""In the folder while layers are missing: the last layer that is done, and the gradient by what it reads."""
+_OUTPUTS = "outputs"
 _AGAIN = "Collect the gradients again, into another folder."
 
 
@@ -43,14 +51,24 @@ class GradientFolder:
         self.key = key
 
     @classmethod
-    def create(cls, path: Path, key: Key) -> GradientFolder:
+    def create(cls, path: Path, key: Key, *, may_replace: bool = False) -> GradientFolder:
         """Make a folder, or take one that is there.
+
+        Args:
+            path: the folder.
+            key: what its gradients depend on.
+            may_replace: delete what is there of another key.
 
         Raises:
             RequestError: it is of another model or text.
         """
         if (path / KEY_FILE).exists() and cls.open(path).key != key:
-            raise RequestError(f"{path} holds the gradients of another model, or text.", hint="Give another folder.")
+            if not may_replace:
+                raise RequestError(
+                    f"{path} holds the gradients of another model, or text.",
+                    hint="Delete it, or calibrate into another folder.",
+                )
+            shutil.rmtree(path, ignore_errors=True)
         path.mkdir(parents=True, exist_ok=True)
         with new_file(path / KEY_FILE) as file:
             file.write(json.dumps(asdict(key), indent=2).encode())
@@ -71,6 +89,11 @@ class GradientFolder:
             raise RequestError(f"{path / KEY_FILE} is of another version, or damaged.", hint=_AGAIN)
         return cls(path, Key(**fields))
 
+    @property
+    def is_finished(self) -> bool:
+        """Whether no layer is known to be missing."""
+        return not (self.path / BOUNDARY_FILE).exists()
+
     def covers(self, weight: str) -> bool:
         """Whether there are gradients of a weight."""
         return self._file(weight).exists()
@@ -84,8 +107,21 @@ class GradientFolder:
         with new_file(self._file(weight)) as file:
             np.savez(file, inputs=_mean(gradients.inputs), outputs=_mean(gradients.outputs))
 
+    def write_factors(self, weight: str, factors: FisherFactors) -> None:
+        """Write what was collected of a weight.
+
+        Raises:
+            RequestError: it cannot be written.
+            NotEnoughDisk: the disk is full.
+        """
+        blocks = [block / factors.n_tokens for block in factors.outputs]
+        names = [f"{_OUTPUTS}.{index}" for index in range(len(blocks))] if len(blocks) > 1 else [_OUTPUTS]
+        arrays: dict[str, Any] = dict(zip(names, blocks, strict=True))
+        with new_file(self._file(weight)) as file:
+            np.savez(file, inputs=factors.inputs / factors.n_tokens, **arrays)
+
     def gradients(self, weight: str) -> Gradients:
-        """Return what is known of a weight.
+        """Return what is known of a weight; what is not known between blocks of its rows is 0.
 
         Raises:
             RequestError: there is nothing, or it is damaged.
@@ -93,7 +129,9 @@ class GradientFolder:
         path = self._file(weight)
         try:
             with np.load(path, allow_pickle=False) as file:
-                return Gradients(SecondMoments(file["inputs"], 1), SecondMoments(file["outputs"], 1))
+                names = [name for name in file.files if name.startswith(_OUTPUTS)]
+                outputs = file[_OUTPUTS] if names == [_OUTPUTS] else _joined([file[name] for name in names])
+                return Gradients(SecondMoments(file["inputs"], 1), SecondMoments(outputs, 1))
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
             raise RequestError(f"{path} is missing or damaged.", hint=_AGAIN) from error
 
@@ -103,3 +141,14 @@ class GradientFolder:
 
 def _mean(moments: SecondMoments) -> NDArray[np.float32]:
     return (moments.total / moments.n_tokens).astype(np.float32)
+
+
+def _joined(blocks: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
+    """Return the matrix that has these blocks on its diagonal."""
+    sizes = [len(block) for block in blocks]
+    whole = np.zeros((sum(sizes), sum(sizes)), dtype=np.float32)
+    start = 0
+    for block, size in zip(blocks, sizes, strict=True):
+        whole[start : start + size, start : start + size] = block
+        start += size
+    return whole

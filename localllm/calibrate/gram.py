@@ -14,36 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from localllm.calibrate.inputs import Seen
+from localllm.gradients.gram import add_gram, mirror_upper
 
-PANEL = 256
-"""Rows of H that are computed at once."""
 ROWS_MIN = 512
 """Rows that are worth going through H for; an expert's are kept until there are as many."""
 
 Matrix = NDArray[np.float32]
-
-
-def add_gram(h: Matrix, x: Matrix) -> None:
-    """Add XᵀX to the upper triangle of H; below the diagonal, only within panels, is undefined.
-
-    Args:
-        h: [n_cols, n_cols] float32, changed in place.
-        x: [n_rows, n_cols] float32.
-    """
-    n_cols = x.shape[1]
-    for start in range(0, n_cols, PANEL):
-        end = min(start + PANEL, n_cols)
-        h[start:end, start:] += x[:, start:end].T @ x[:, start:]
-
-
-def mirror_upper(h: Matrix) -> None:
-    """Copy the upper triangle of a square matrix over the lower one, in place."""
-    n_cols = len(h)
-    for start in range(0, n_cols, PANEL):
-        end = min(start + PANEL, n_cols)
-        block = h[start:end, start:end]
-        block[:] = np.triu(block) + np.triu(block, 1).T
-        h[end:, start:end] = h[start:end, end:].T
 
 
 def moment_bytes(n_cols: int, n_ctx: int, share: float) -> int:

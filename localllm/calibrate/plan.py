@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from localllm.calibrate.gram import PANEL, moment_bytes
+from localllm.calibrate.gram import moment_bytes
 from localllm.calibrate.inputs import MatrixInput
 from localllm.errors import NotEnoughMemory
 from localllm.gguf import ModelShape
+from localllm.gradients.gram import PANEL
 from localllm.hardware.estimate import (
     compute_buffer_bytes,
     kv_layer_bytes,

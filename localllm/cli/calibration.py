@@ -11,6 +11,7 @@ from localllm.errors import RequestError
 
 if TYPE_CHECKING:
     from localllm.calibrate import Progress
+    from localllm.gradients import GradientProgress
 
 
 def memory_bytes(text: str | None) -> int | None:
@@ -45,4 +46,11 @@ class CalibrationStatus:
         """Show how much text has been read."""
         self.status.show(
             f"calibrating: chunk {progress.n_done} of {progress.n_total} · {duration(progress.left_s)} left"
+        )
+
+    def differentiating(self, progress: GradientProgress) -> None:
+        """Show how far the gradients are."""
+        way = "back" if progress.is_backward else "forward"
+        self.status.show(
+            f"gradients: {progress.share:.0%} · {way}, layer {progress.layer} · {duration(progress.left_s)} left"
         )

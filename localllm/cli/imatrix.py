@@ -33,6 +33,18 @@ _FILE = click.Path(path_type=Path)
 @click.option(
     "--moments", metavar="DIR", type=_FILE, help="Also measure how columns go together (H = X'X), one file an input."
 )
+@click.option(
+    "--kl-aware", is_flag=True, help="Into --moments, also the gradients of the predictions, for better files; slow."
+)
+@click.option(
+    "--kl-chunks",
+    "n_kl_chunks",
+    metavar="N",
+    default=24,
+    show_default=True,
+    type=click.IntRange(1),
+    help="How many chunks --kl-aware reads.",
+)
 @click.option("--memory", metavar="SIZE", help="What all may take, such as 8GB; three quarters of what is free.")
 @click.option("--process-output", is_flag=True, help="Measure the output layer, too.")
 @click.option("--seed", metavar="N", default=0, show_default=True, type=int, help="Of --self.")
@@ -46,6 +58,8 @@ def command(
     n_chunks: int | None,
     n_ctx: int,
     moments: Path | None,
+    kl_aware: bool,
+    n_kl_chunks: int,
     memory: str | None,
     process_output: bool,
     seed: int,
@@ -62,9 +76,12 @@ def command(
     localllm imatrix model-F16.gguf model.imatrix.gguf
     localllm imatrix model-F16.gguf model.imatrix.gguf --calibration wiki.txt --calibration code.py
     localllm imatrix model-F16.gguf model.imatrix.gguf --moments model.moments --memory 8GB
+    localllm imatrix model-F16.gguf model.imatrix.gguf --moments model.moments --kl-aware
     """
     if files and from_self:
         raise RequestError("--calibration and --self are two texts to choose from.", hint="Leave one of them out.")
+    if kl_aware and moments is None:
+        raise RequestError("--kl-aware writes into a folder of second moments.", hint="Give it with --moments DIR.")
     settings = load_settings({**flags, "model": model})
     from localllm.workshop import CalibrationRequest, calibrate_file
 
@@ -75,6 +92,7 @@ def command(
         n_ctx=n_ctx,
         seed=seed,
         moments=moments,
+        n_kl_chunks=n_kl_chunks if kl_aware else 0,
         memory_bytes=memory_bytes(memory),
         with_output=process_output,
         gpu_layers=settings.gpu_layers,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from localllm.errors import InvalidModelFile
 from localllm.gguf.header import GGUFHeader
 from localllm.gguf.problems import DAMAGED, invalid, printable
@@ -35,6 +37,19 @@ class Hparams:
         if value is None:
             raise self._problem(key, "is missing", "Download or convert the model again.")
         return self._checked(key, value, lowest, highest)
+
+    def real(self, key: str, default: float | None = None) -> float:
+        """Return a number that may have a fraction; without a default, it must be there.
+
+        Raises:
+            InvalidModelFile: it is missing, no number, or not finite.
+        """
+        value = self.header.metadata.get(self._prefix + key, default)
+        if value is None:
+            raise self._problem(key, "is missing", "Download or convert the model again.")
+        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+            raise self._problem(key, "is not a finite number")
+        return float(value)
 
     def largest(self, key: str, highest: int) -> int:
         """Return a number that may be one for each layer: then the largest. 0 if it is missing."""

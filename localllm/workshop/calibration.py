@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, Protocol
 
 from localllm.calibrate import (
+    GRADIENTS,
     CalibrationOptions,
     Chunks,
     Document,
+    KlAwareOptions,
     Progress,
     calibrate,
+    collect_gradients,
     cut,
     default_chats,
     default_documents,
@@ -22,7 +25,8 @@ from localllm.calibrate import (
 )
 from localllm.chat.template import ChatTemplate
 from localllm.errors import UnsupportedModel
-from localllm.gguf import ModelShape
+from localllm.gguf import ModelShape, read_header
+from localllm.gradients import Decoder, GradientProgress
 from localllm.hardware import available_ram_bytes
 from localllm.hardware.types import LoadOptions, LoadPlan
 from localllm.llama import Model, list_devices
@@ -53,6 +57,8 @@ class CalibrationRequest:
     """The folder for second moments; None collects none."""
     may_replace_moments: bool = False
     """Delete what the folder holds of another model or text."""
+    n_kl_chunks: int = 0
+    """Chunks for the gradients of the model's predictions, which are written into the folder, too; 0: none are."""
     memory_bytes: int | None = None
     """What all may take; None: three quarters of what is free."""
     with_output: bool = False
@@ -82,13 +88,19 @@ class CalibrationWatcher(Protocol):
     def reading(self, progress: Progress) -> None:
         """So many chunks have been read."""
 
+    def differentiating(self, progress: GradientProgress) -> None:
+        """So far are the gradients."""
+
 
 def calibrate_file(path: Path, out: Path, request: CalibrationRequest, watcher: CalibrationWatcher) -> Calibration:
     """Read a text with a model and write its importance matrix to `out`.
 
     Raises:
-        LocalLLMError: as `open_text` and `calibrate`.
+        LocalLLMError: as `open_text`, `calibrate` and `collect_gradients`.
     """
+    if request.n_kl_chunks:
+        # What has no gradients is refused before the work.
+        Decoder(read_header(path), request.n_ctx)
     memory_bytes = request.memory_bytes or int(MEMORY_SHARE * available_ram_bytes())
     with open_text(path, request, watcher) as text:
         wanted = CalibrationOptions(
@@ -99,8 +111,14 @@ def calibrate_file(path: Path, out: Path, request: CalibrationRequest, watcher: 
             with_output=request.with_output,
             stops_early=text.cpu_computes_all,
         )
-        found = calibrate(text.model, text.shape, text.chunks, out, wanted, watcher.reading)
-        return Calibration(found, text.chunks, text.shape)
+        imatrix = calibrate(text.model, text.shape, text.chunks, out, wanted, watcher.reading)
+        found = Calibration(imatrix, text.chunks, text.shape)
+        n_threads = text.plan.n_threads
+    if request.moments is not None and request.n_kl_chunks:
+        some = replace(found.chunks, tokens=found.chunks.tokens[: request.n_kl_chunks])
+        options = KlAwareOptions(n_threads, memory_bytes, may_replace=request.may_replace_moments)
+        collect_gradients(read_header(path), some, request.moments / GRADIENTS, options, watcher.differentiating)
+    return found
 
 
 def read_chunks(path: Path, request: CalibrationRequest, watcher: CalibrationWatcher) -> Chunks:

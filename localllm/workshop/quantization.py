@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
-from localllm.calibrate import GradientFolder, MomentFolder
+from localllm.calibrate import GRADIENTS, GradientFolder, MomentFolder
 from localllm.errors import RequestError
 from localllm.evaluate import Chunks
 from localllm.gguf import GGUFHeader, read_header
@@ -51,8 +51,6 @@ METHODS = ("gptq", "rtn", "awq", "awq+gptq")
 """How weights are rounded: with error feedback or to nearest; with AWQ's folds before, or without."""
 IMATRIX = "imatrix.gguf"
 """In a folder of second moments, the importance matrix of the same text: it is there once the calibration is done."""
-GRADIENTS = "gradients"
-"""In a folder of second moments, the folder of gradients of the same model, where there are any."""
 N_CHUNKS = 4
 """Of the calibration's text, on which it is measured how much the parts of a model mind errors."""
 
@@ -212,6 +210,11 @@ def _method(
     gradients = GradientFolder.open(moments.path / GRADIENTS)
     if gradients.key.model != moments.key.model:
         raise RequestError(f"{gradients.path} holds the gradients of another model.", hint="Delete it.")
+    if not gradients.is_finished:
+        raise RequestError(
+            f"{gradients.path} lacks the gradients of some layers.",
+            hint="Go on with `localllm imatrix --kl-aware`, or delete it.",
+        )
     return TwoSidedGptq(of_inputs, ScaledGradients(gradients, scales), one_sided)
 
 

@@ -7,10 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from localllm.calibrate.gram import PANEL, ROWS_MIN, MomentSum, add_gram, mirror_upper, moment_bytes
+from localllm.calibrate.gram import ROWS_MIN, MomentSum, moment_bytes
 from localllm.calibrate.inputs import MatrixInput, Seen
 from localllm.calibrate.plan import MomentPart, parts_of, plan_passes
 from localllm.errors import NotEnoughMemory
+from localllm.gradients.gram import PANEL, add_gram, mirror_upper
 from localllm.hardware.blas import blas_threads
 
 

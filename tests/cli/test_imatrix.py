@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from localllm.calibrate import MomentFolder
+from localllm.calibrate import GradientFolder, MomentFolder
 from localllm.quantize.imatrix import read_imatrix
 from tests.bert import BertConfig, random_checkpoint, tiny_vocabulary, write_bert
+from tests.calibrate.tiny_moe import write_tiny_moe
 from tests.cli.conftest import Cli, Result
 from tests.tiny_model import write_tiny_model
 
@@ -44,6 +45,26 @@ def test_moments_and_output_layer_on_demand(imatrix: Imatrix, tmp_path: Path) ->
     assert result.code == 0
     assert MomentFolder.open(tmp_path / "h").moment("output.weight").n_rows == 128
     assert "output.weight" in read_imatrix(tmp_path / "out.gguf").entries
+
+
+def test_gradients_beside_the_moments(imatrix: Imatrix, tmp_path: Path) -> None:
+    result = imatrix("--chunks", "3", "--moments", str(tmp_path / "h"), "--kl-aware", "--kl-chunks", "2")
+    assert result.code == 0
+    folder = GradientFolder.open(tmp_path / "h" / "gradients")
+    assert folder.is_finished and folder.key.n_tokens == 2 * 64
+    assert all(folder.covers(f"blk.{layer}.ffn_gate.weight") for layer in range(2))
+
+
+def test_gradients_want_a_folder(imatrix: Imatrix) -> None:
+    result = imatrix("--kl-aware")
+    assert result.code == 6 and "--kl-aware writes into a folder" in result.err
+
+
+def test_a_model_without_gradients_is_refused_before_it_reads(imatrix: Imatrix, tmp_path: Path) -> None:
+    write_tiny_moe(tmp_path / "moe.gguf")
+    result = imatrix("--moments", str(tmp_path / "h"), "--kl-aware", model="moe.gguf")
+    assert result.code != 0 and "gradients of experts are not known here" in result.err
+    assert not (tmp_path / "h").exists()
 
 
 def test_default_text_has_conversations_in_the_models_template(

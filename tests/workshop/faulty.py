@@ -35,6 +35,7 @@ def check(stage, n_done, n_total):
 class Watcher:
     def loading(self, share): pass
     def drawing(self, n_done, n_total): pass
+    def differentiating(self, progress): pass
     def reading(self, progress): check("calibrate", progress.n_done, progress.n_total)
     def planned(self, header, mix, without_importance): pass
     def measuring(self, what, n_done, n_total): check(what, n_done, n_total)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from localllm.calibrate import GradientFolder, MomentFolder
+from localllm.calibrate.gradients import BOUNDARY_FILE
 from localllm.errors import RequestError
 from localllm.gguf import GGUFHeader, TensorInfo, read_header
 from localllm.llama import Model
@@ -121,3 +122,9 @@ def test_gradients_that_are_nothing_are_refused(folder: Path) -> None:
     path.write(tensor.name, Gradients(nothing, moments(tensor.shape[1])))
     with pytest.raises(RequestError, match="all 0"):
         make(folder, "q.gguf", request_for(folder, moments="h"))
+
+
+def test_gradients_that_are_not_finished_are_not_used(folder: Path) -> None:
+    (folder / "h" / "gradients" / BOUNDARY_FILE).write_bytes(b"")
+    with pytest.raises(RequestError, match="lacks the gradients of some layers"):
+        make(folder, "two.gguf", request_for(folder, moments="h"))

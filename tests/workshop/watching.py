@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from localllm.calibrate import Progress
 from localllm.gguf import GGUFHeader
+from localllm.gradients import GradientProgress
 from localllm.quantize import Mix
 from localllm.quantize.pipeline import Progress as QuantizeProgress
 
@@ -25,6 +26,8 @@ class Watcher:
     def loading(self, share: float) -> None: ...
 
     def drawing(self, n_done: int, n_total: int) -> None: ...
+
+    def differentiating(self, progress: GradientProgress) -> None: ...
 
     def reading(self, progress: Progress) -> None:
         self.n_read += 1
