@@ -41,6 +41,7 @@ from localllm.quantize.metadata import fold_pairs
 from localllm.quantize.method import Method
 from localllm.quantize.moments import Factors
 from localllm.quantize.scaling import ScaledGradients, ScaledMoments
+from localllm.quantize.sinks import WithSinks
 from localllm.quantize.two_sided_method import TwoSidedGptq
 from localllm.store.fingerprint import fingerprint
 from localllm.workshop.budget import Budget, plan_budget
@@ -171,8 +172,9 @@ def quantize_file(source: Path, target: Path, request: QuantizeRequest, watcher:
             without = check_imatrix(header, mix, imatrix)
         watcher.planned(header, mix, without)
         moments = MomentFolder.open(folder) if request.has_moments else None
+        of_inputs = None if moments is None else WithSinks(moments)
         with blas_threads(1):
-            scales = {} if imatrix is None else fold(header, mix, folds, imatrix, moments, workers, watcher)
+            scales = {} if imatrix is None else fold(header, mix, folds, imatrix, of_inputs, workers, watcher)
             method = _method(request, workers, imatrix, moments, scales)
             return quantize(header, target, mix, method, scales=scales, more_pairs=more, on_progress=watcher.quantizing)
 
@@ -205,7 +207,7 @@ def _method(
     if not request.has_feedback:
         return rounding
     assert moments is not None, "feedback is calibrated"
-    of_inputs = ScaledMoments(moments, scales)
+    of_inputs = ScaledMoments(WithSinks(moments), scales)
     one_sided = Gptq(workers, Factors(of_inputs), rounding)
     if not (moments.path / GRADIENTS).is_dir():
         return one_sided
