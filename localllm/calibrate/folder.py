@@ -224,8 +224,8 @@ class MomentFolder:
             self._parts = self._scan()
         return self._parts
 
-    def _scan(self) -> dict[tuple[str, int], str]:
-        found = {}
+    def _scan(self) -> dict[tuple[str, int, int | None], str]:
+        found: dict[tuple[str, int, int | None], str] = {}
         for path in sorted(self.path.glob("*.json")):
             if path.name != KEY_FILE:
                 fields = _read_json(path)

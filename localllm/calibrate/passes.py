@@ -42,7 +42,7 @@ class Pass:
     @property
     def n_ctx(self) -> int:
         """Tokens of each chunk."""
-        return self._chunks.shape[1]
+        return int(self._chunks.shape[1])
 
     @property
     def n_reads(self) -> int:
