@@ -166,10 +166,9 @@ def by_us(args: argparse.Namespace, type_name: str, variant: Variant, imatrix: I
         mix = plan_mix(header, file_type(type_name), has_imatrix=True)
         started = time.perf_counter()
         with Workers(args.threads) as workers, blas_threads(1):
-            inputs = variant.inputs(moments)
-            scales = folded(header, mix, imatrix, inputs, workers) if "awq" in variant.method else {}
+            scales = folded(header, mix, imatrix, moments, workers) if "awq" in variant.method else {}
             rounding = Rtn(workers, scaled_imatrix(imatrix, scales))
-            factors = Factors(ScaledMoments(inputs, scales), variant.conditioning)
+            factors = Factors(ScaledMoments(variant.inputs(moments), scales), variant.conditioning)
             feedback = Gptq(workers, factors, rounding, n_sweeps=variant.n_sweeps)
             method = feedback if "gptq" in variant.method else rounding
             made = quantize(header, target, mix, method, scales=scales)
@@ -194,7 +193,7 @@ def sized(args: argparse.Namespace, like: Path) -> Path:
 
 
 def folded(
-    header: GGUFHeader, mix: Mix, imatrix: Imatrix, moments: MomentSource, workers: Workers
+    header: GGUFHeader, mix: Mix, imatrix: Imatrix, moments: MomentFolder, workers: Workers
 ) -> dict[str, TensorScale]:
     """Search the scales, and print how far each kind of channel is scaled, and what that takes off its loss."""
     started = time.perf_counter()

@@ -172,9 +172,8 @@ def quantize_file(source: Path, target: Path, request: QuantizeRequest, watcher:
             without = check_imatrix(header, mix, imatrix)
         watcher.planned(header, mix, without)
         moments = MomentFolder.open(folder) if request.has_moments else None
-        of_inputs = None if moments is None else WithSinks(moments)
         with blas_threads(1):
-            scales = {} if imatrix is None else fold(header, mix, folds, imatrix, of_inputs, workers, watcher)
+            scales = {} if imatrix is None else fold(header, mix, folds, imatrix, moments, workers, watcher)
             method = _method(request, workers, imatrix, moments, scales)
             return quantize(header, target, mix, method, scales=scales, more_pairs=more, on_progress=watcher.quantizing)
 
