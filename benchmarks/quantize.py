@@ -8,9 +8,9 @@ open side by side, and read prose, code and conversations that the calibration h
 KL(REF ‖ file) in nats, and how often both find the same token likeliest.
 
 DIR keeps what was calibrated and made, so a second run measures only what is new. --variants are ways of ours:
-"name:method=gptq,shrinkage=0.1,damping=0.01,sweeps=1"; shrinkage=1 is the diagonal of H alone, method is as on the
-command line: gptq, rtn, awq or awq+gptq. --sized adds a file with a type for each tensor, as `localllm quantize
---target-size` chooses them, no larger than llama.cpp's.
+"name:method=gptq,shrinkage=0.1,damping=0.01,sweeps=1,sinks=1"; shrinkage=1 is the diagonal of H alone, sinks=0 gives K
+and V the H of all others, method is as on the command line: gptq, rtn, awq or awq+gptq. --sized adds a file with a type
+for each tensor, as `localllm quantize --target-size` chooses them, no larger than llama.cpp's.
 """
 
 from __future__ import annotations
@@ -48,8 +48,9 @@ from localllm.quantize import (
 from localllm.quantize.awq import InputStatistics, plan_folds, search_folds, tensor_scales
 from localllm.quantize.gptq import Conditioning
 from localllm.quantize.gptq_method import Gptq
-from localllm.quantize.moments import Factors
+from localllm.quantize.moments import Factors, MomentSource
 from localllm.quantize.scaling import ScaledMoments
+from localllm.quantize.sinks import WithSinks
 from localllm.workshop import METHODS, Budget, CalibrationRequest, QuantizeRequest, calibrate_file, quantize_file
 
 TYPES = ("Q4_K_M", "Q3_K_M", "Q2_K", "IQ4_XS")
@@ -64,15 +65,22 @@ class Variant:
     conditioning: Conditioning = field(default_factory=Conditioning)
     n_sweeps: int = 1
     method: str = "gptq"
+    has_sinks: bool = True
+    """The first tokens have their share of what is known of keys' and values' inputs."""
 
     @classmethod
     def parse(cls, text: str) -> Variant:
         name, _, rest = text.partition(":")
         values = dict(item.split("=") for item in rest.split(",") if item)
         n_sweeps, method = int(values.pop("sweeps", 1)), values.pop("method", "gptq")
+        has_sinks = values.pop("sinks", "1") == "1"
         if method not in METHODS:
             raise argparse.ArgumentTypeError(f"{method} is none of {', '.join(METHODS)}")
-        return cls(name, Conditioning(**{key: float(value) for key, value in values.items()}), n_sweeps, method)
+        conditioning = Conditioning(**{key: float(value) for key, value in values.items()})
+        return cls(name, conditioning, n_sweeps, method, has_sinks)
+
+    def inputs(self, moments: MomentFolder) -> MomentSource:
+        return WithSinks(moments) if self.has_sinks else moments
 
 
 def main() -> None:
@@ -163,7 +171,7 @@ def by_us(args: argparse.Namespace, type_name: str, variant: Variant, imatrix: I
         with Workers(args.threads) as workers, blas_threads(1):
             scales = folded(header, mix, imatrix, moments, workers) if "awq" in variant.method else {}
             rounding = Rtn(workers, scaled_imatrix(imatrix, scales))
-            factors = Factors(ScaledMoments(moments, scales), variant.conditioning)
+            factors = Factors(ScaledMoments(variant.inputs(moments), scales), variant.conditioning)
             feedback = Gptq(workers, factors, rounding, n_sweeps=variant.n_sweeps)
             method = feedback if "gptq" in variant.method else rounding
             made = quantize(header, target, mix, method, scales=scales)

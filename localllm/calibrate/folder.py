@@ -3,6 +3,7 @@
     calibration.json        the model's fingerprint, the text's digest, tokens, n_ctx
     blk.0.attn_q.npy        H [n_cols, n_cols] float32, symmetric: the sum of x xᵀ over all rows
     blk.0.attn_q.json       the weights that read the input, the expert's number, n_rows, the digest of H
+    blk.0.attn_q.first4.*   the same of the first 4 tokens of each chunk, where keys and values are made of the input
 
 A part counts from the moment its .json is there, which is moved into place after the .npy has reached the disk. An
 expert that saw nothing has no .npy.
@@ -28,6 +29,7 @@ from localllm.errors import NotEnoughDisk, RequestError
 from localllm.gguf.new_file import new_file
 from localllm.hardware.sizes import format_bytes
 from localllm.quantize.gptq import SecondMoments
+from localllm.quantize.sinks import N_SINK
 
 KEY_FILE = "calibration.json"
 FORMAT = 1
@@ -76,7 +78,7 @@ class MomentFolder:
     def __init__(self, path: Path, key: Key) -> None:
         self.path = path
         self.key = key
-        self._parts: dict[tuple[str, int], str] | None = None
+        self._parts: dict[tuple[str, int, int | None], str] | None = None
 
     @classmethod
     def create(cls, path: Path, key: Key, *, may_replace: bool = False) -> MomentFolder:
@@ -158,7 +160,7 @@ class MomentFolder:
         """
         source = part.source
         fields = {"weights": source.weights, "mat": part.mat, "n_mats": source.n_mats, "n_cols": source.n_cols}
-        fields |= {"n_rows": n_rows, "digest": _digest(h) if n_rows else None}
+        fields |= {"n_first": part.n_first, "n_rows": n_rows, "digest": _digest(h) if n_rows else None}
         if n_rows:
             with new_file(self.path / f"{part.name}.npy", part.n_bytes) as file:
                 _save_array(file, h)
@@ -170,12 +172,15 @@ class MomentFolder:
         Raises:
             RequestError: it is not there, or damaged.
         """
-        name = self._known.get((weight, mat))
+        name = self._known.get((weight, mat, None))
         if name is None:
             raise RequestError(
                 f"{self.path} has no second moment of {weight}{f', matrix {mat}' if mat else ''}.",
                 hint="Was the calibration finished, and is it of this model?",
             )
+        return self._moment(name)
+
+    def _moment(self, name: str) -> Moment:
         fields = _read_json(self._json(name))
         n_cols, n_rows = int(fields["n_cols"]), int(fields["n_rows"])
         h = self._load(name, n_cols) if n_rows else np.zeros((n_cols, n_cols), dtype=np.float32)
@@ -183,11 +188,11 @@ class MomentFolder:
 
     def covers(self, weight: str) -> bool:
         """Whether there are second moments of what a weight reads."""
-        return (weight, 0) in self._known
+        return (weight, 0, None) in self._known
 
     def input_of(self, weight: str) -> str:
         """Return the name of what a weight reads, which those that read the same share."""
-        return self._known[weight, 0]
+        return self._known[weight, 0, None]
 
     def second_moments(self, weight: str, matrix: int) -> SecondMoments | None:
         """Return the moments of what one of a weight's matrices reads; None for an expert that saw nothing.
@@ -198,19 +203,34 @@ class MomentFolder:
         moment = self.moment(weight, matrix)
         return SecondMoments(moment.h, moment.n_rows) if moment.n_rows else None
 
+    def sink_moments(self, weight: str) -> SecondMoments | None:
+        """Return the moments of what a weight reads for the first `N_SINK` tokens of each chunk; None if not there.
+
+        There are some only of inputs of which keys or values are made, and none in folders of former versions.
+
+        Raises:
+            RequestError: they are damaged.
+        """
+        name = self._known.get((weight, 0, N_SINK))
+        if name is None:
+            return None
+        moment = self._moment(name)
+        return SecondMoments(moment.h, moment.n_rows)
+
     @property
-    def _known(self) -> dict[tuple[str, int], str]:
-        """What the parts are called, by weight and expert."""
+    def _known(self) -> dict[tuple[str, int, int | None], str]:
+        """What the parts are called, by weight, expert, and how many tokens at the start of a chunk they are of."""
         if self._parts is None:
             self._parts = self._scan()
         return self._parts
 
-    def _scan(self) -> dict[tuple[str, int], str]:
-        found = {}
+    def _scan(self) -> dict[tuple[str, int, int | None], str]:
+        found: dict[tuple[str, int, int | None], str] = {}
         for path in sorted(self.path.glob("*.json")):
             if path.name != KEY_FILE:
                 fields = _read_json(path)
-                found.update({(weight, int(fields["mat"])): path.stem for weight in fields["weights"]})
+                of = int(fields["mat"]), fields.get("n_first")
+                found.update({(weight, *of): path.stem for weight in fields["weights"]})
         return found
 
     def _load(self, name: str, n_cols: int) -> NDArray[np.float32]:

@@ -1,4 +1,4 @@
-"""One pass through the text: second moments that fit, and the squares of all inputs while they are wanted."""
+"""One pass through the text, or the beginnings of its chunks: second moments that fit, and squares while wanted."""
 
 from __future__ import annotations
 
@@ -20,33 +20,58 @@ class Pass:
         reader: what reads.
         inputs: all of the model's, in the graph's order.
         parts: what is added up; none, if it is for the squares alone.
+        chunks: [n_chunks, n_ctx] int32, what is read.
+        stored: the squares of these chunks; None, if the pass is not for them.
     """
 
-    def __init__(self, reader: Reader, inputs: Sequence[MatrixInput], parts: Sequence[MomentPart]) -> None:
+    def __init__(
+        self,
+        reader: Reader,
+        inputs: Sequence[MatrixInput],
+        parts: Sequence[MomentPart],
+        chunks: Tokens,
+        stored: StoredSums | None = None,
+    ) -> None:
         self._reader = reader
         self._inputs = inputs
         self.parts = tuple(parts)
+        self._chunks = chunks
+        self._stored = stored
         self._moments: dict[tuple[str, int], MomentSum] = {}
 
-    def run(self, chunks: Tokens, stored: StoredSums, on_chunk: Callable[[], None]) -> None:
-        """Read all chunks, [n_chunks, n_ctx]; for squares alone, those that are not in them yet.
+    @property
+    def n_ctx(self) -> int:
+        """Tokens of each chunk."""
+        return int(self._chunks.shape[1])
+
+    @property
+    def n_reads(self) -> int:
+        """How many chunks will be read; only a pass for squares alone can go on where it was."""
+        return len(self._chunks) - (0 if self.parts else self._n_summed)
+
+    @property
+    def _n_summed(self) -> int:
+        return len(self._chunks) if self._stored is None else self._stored.sums.n_chunks
+
+    def run(self, on_chunk: Callable[[int], None]) -> None:
+        """Read the chunks; `on_chunk` hears of each how many tokens it has.
 
         Raises:
             DecodeFailed, RequestError: see `calibrate`.
         """
-        sums = stored.sums
         self._moments = {(part.source.name, part.mat): MomentSum(part.source.n_cols) for part in self.parts}
         wanted = {part.source.name for part in self.parts}
-        for index in range(0 if self.parts else sums.n_chunks, len(chunks)):
-            is_new = index >= sums.n_chunks
-            heard = self._inputs if is_new else [source for source in self._inputs if source.name in wanted]
-            self._reader.watch(heard, self._hear(sums if is_new else None))
-            self._reader.read(chunks[index].tolist())
+        n_summed, n_chunks = self._n_summed, len(self._chunks)
+        for index in range(n_chunks - self.n_reads, n_chunks):
+            new = self._stored if index >= n_summed else None
+            heard = self._inputs if new else [source for source in self._inputs if source.name in wanted]
+            self._reader.watch(heard, self._hear(new.sums if new else None))
+            self._reader.read(self._chunks[index].tolist())
             for moment in self._moments.values():
                 moment.settle()
-            if is_new:
-                stored.chunk_done(is_last=index == len(chunks) - 1)
-            on_chunk()
+            if new:
+                new.chunk_done(is_last=index == n_chunks - 1)
+            on_chunk(self.n_ctx)
 
     def _hear(self, sums: SquareSums | None) -> Hear:
         def hear(seen: Seen) -> None:

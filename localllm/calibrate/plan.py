@@ -22,6 +22,7 @@ from localllm.hardware.estimate import (
 )
 from localllm.hardware.kv_types import kv_type
 from localllm.hardware.sizes import format_bytes
+from localllm.quantize.sinks import N_SINK, feeds_sinks
 
 
 @dataclass(frozen=True)
@@ -30,12 +31,16 @@ class MomentPart:
 
     source: MatrixInput
     mat: int
+    n_first: int | None = None
+    """Of how many tokens at the start of each chunk; None: of all."""
 
     @property
     def name(self) -> str:
-        """What its files are called: "blk.0.attn_q", of expert 7 "blk.0.ffn_gate_exps.7"."""
+        """What its files are called: "blk.0.attn_q", of expert 7 "blk.0.ffn_gate_exps.7", of the first four tokens
+        "blk.0.attn_q.first4"."""
         stem = self.source.name.removesuffix(".weight")
-        return stem if self.source.n_mats == 1 else f"{stem}.{self.mat}"
+        of_mat = "" if self.source.n_mats == 1 else f".{self.mat}"
+        return f"{stem}{of_mat}" + ("" if self.n_first is None else f".first{self.n_first}")
 
     @property
     def n_bytes(self) -> int:
@@ -48,12 +53,17 @@ def parts_of(inputs: Sequence[MatrixInput]) -> list[MomentPart]:
     return [MomentPart(source, mat) for source in inputs for mat in range(source.n_mats)]
 
 
+def sink_parts_of(inputs: Sequence[MatrixInput]) -> list[MomentPart]:
+    """Return the parts of the first tokens, for keys and values alone, in the graph's order."""
+    return [MomentPart(source, 0, N_SINK) for source in inputs if any(map(feeds_sinks, source.weights))]
+
+
 def plan_passes(parts: Sequence[MomentPart], n_ctx: int, room_bytes: int) -> list[tuple[MomentPart, ...]]:
     """Share parts out over passes, the last layers first, each part in the graph's order.
 
     Args:
         parts: in the graph's order.
-        n_ctx: tokens of a chunk, whose rows are kept until it has been read.
+        n_ctx: tokens that are read of a chunk; their rows are kept until all have been.
         room_bytes: what all parts of a pass may take together.
 
     Raises:

@@ -7,6 +7,10 @@
 `out` becomes an importance matrix that llama.cpp reads; `folder` gets the second moments of every input. What has been
 finished when a run ends, however it ends, is not computed again by the next with the same model, text and folder, and
 the result has the same bytes as without the interruption.
+
+For keys and values the folder also gets the moments of the first tokens of all chunks. A token knows nothing of those
+behind it, so they are read again by themselves, in a hundredth of the time; a folder of a former version gets them so,
+too, when the same is asked for again.
 """
 
 from __future__ import annotations
@@ -22,7 +26,7 @@ from localllm.calibrate.corpus import Chunks
 from localllm.calibrate.folder import Key, MomentFolder
 from localllm.calibrate.inputs import MatrixInput
 from localllm.calibrate.passes import Pass
-from localllm.calibrate.plan import MomentPart, parts_of, plan_passes, reader_bytes
+from localllm.calibrate.plan import MomentPart, parts_of, plan_passes, reader_bytes, sink_parts_of
 from localllm.calibrate.reader import N_UBATCH, Reader
 from localllm.calibrate.sums import SquareSums, StoredSums
 from localllm.gguf import ModelShape
@@ -30,6 +34,7 @@ from localllm.gguf.new_file import check_room
 from localllm.hardware.blas import blas_threads
 from localllm.llama import Model
 from localllm.quantize.imatrix import Imatrix, ImatrixEntry, write_imatrix
+from localllm.quantize.sinks import N_SINK
 from localllm.store.fingerprint import fingerprint
 
 SUMS_FILE = "squares.npz"
@@ -58,7 +63,7 @@ class Progress:
     """How far a calibration is."""
 
     n_done: int
-    """Chunks read, over all passes."""
+    """Chunks read, over all passes; the last reads only their first tokens."""
     n_total: int
     """Chunks to read; without those that a former run has read."""
     left_s: float
@@ -102,13 +107,17 @@ def calibrate(
         inputs = reader.survey(chunks.tokens[0].tolist())
         state = out.with_name(f".{out.name}.{SUMS_FILE}") if folder is None else folder.path / SUMS_FILE
         stored = StoredSums(SquareSums(inputs), state, key.text)
-        planned = _plan(folder, inputs, chunks.n_ctx, options.memory_bytes - _reader_bytes(shape, chunks.n_ctx))
+        room_bytes = options.memory_bytes - reader_bytes(shape, chunks.n_ctx, min(chunks.n_ctx, N_UBATCH))
+        parts, sink_parts = _missing(folder, inputs)
+        planned = plan_passes(parts, chunks.n_ctx, room_bytes)
         if not planned and stored.sums.n_chunks < chunks.n_chunks:
             planned = [()]
-        passes = [Pass(reader, inputs, parts) for parts in planned]
-        clock = _Clock(_n_reads(passes, stored.sums.n_chunks, chunks.n_chunks), on_progress)
+        passes = [Pass(reader, inputs, parts, chunks.tokens, stored) for parts in planned]
+        beginnings = chunks.tokens[:, :N_SINK]
+        passes += [Pass(reader, inputs, parts, beginnings) for parts in plan_passes(sink_parts, N_SINK, room_bytes)]
+        clock = _Clock(passes, on_progress)
         for one in passes:
-            one.run(chunks.tokens, stored, clock.tick)
+            one.run(clock.tick)
             if folder is not None:
                 one.write(folder)
     imatrix = _imatrix(stored.sums, chunks)
@@ -118,24 +127,14 @@ def calibrate(
     return imatrix
 
 
-def _reader_bytes(shape: ModelShape, n_ctx: int) -> int:
-    return reader_bytes(shape, n_ctx, min(n_ctx, N_UBATCH))
-
-
-def _plan(
-    folder: MomentFolder | None, inputs: Sequence[MatrixInput], n_ctx: int, room_bytes: int
-) -> list[tuple[MomentPart, ...]]:
-    """Return the parts of each pass, without those that are already there; no pass if all are."""
+def _missing(folder: MomentFolder | None, inputs: Sequence[MatrixInput]) -> tuple[list[MomentPart], list[MomentPart]]:
+    """Return the parts that are not there yet: those of whole chunks, and those of their first tokens."""
     if folder is None:
-        return []
-    missing = [part for part in parts_of(inputs) if not folder.has(part)]
-    folder.check_room(missing)
-    return plan_passes(missing, n_ctx, room_bytes)
-
-
-def _n_reads(passes: Sequence[Pass], n_summed: int, n_chunks: int) -> int:
-    """Return how many chunks will be read over all passes; only one for sums alone can go on where it was."""
-    return sum(n_chunks if one.parts else n_chunks - n_summed for one in passes)
+        return [], []
+    parts = [part for part in parts_of(inputs) if not folder.has(part)]
+    sink_parts = [part for part in sink_parts_of(inputs) if not folder.has(part)]
+    folder.check_room([*parts, *sink_parts])
+    return parts, sink_parts
 
 
 def _imatrix(sums: SquareSums, chunks: Chunks) -> Imatrix:
@@ -146,12 +145,15 @@ def _imatrix(sums: SquareSums, chunks: Chunks) -> Imatrix:
 class _Clock:
     """Counts chunks and says how long the rest will take."""
 
-    def __init__(self, n_total: int, on_progress: OnProgress) -> None:
-        self._n_done, self._n_total = 0, n_total
+    def __init__(self, passes: Sequence[Pass], on_progress: OnProgress) -> None:
+        self._n_done, self._n_total = 0, sum(one.n_reads for one in passes)
+        self._n_tokens_done, self._n_tokens = 0, sum(one.n_reads * one.n_ctx for one in passes)
         self._on_progress = on_progress
         self._started = time.monotonic()
 
-    def tick(self) -> None:
+    def tick(self, n_tokens: int) -> None:
         self._n_done += 1
-        left_s = (time.monotonic() - self._started) / self._n_done * (self._n_total - self._n_done)
+        self._n_tokens_done += n_tokens
+        s_per_token = (time.monotonic() - self._started) / self._n_tokens_done
+        left_s = s_per_token * (self._n_tokens - self._n_tokens_done)
         self._on_progress(Progress(self._n_done, self._n_total, left_s))

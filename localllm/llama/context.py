@@ -89,8 +89,6 @@ class Context:
                 hint="Try a smaller --n-ctx or another --kv-type.",
             )
         self.model = model
-        self.n_ctx = int(self._lib.llama_n_ctx(self._handle))
-        """Cells, which llama.cpp may have rounded up."""
         self.n_batch = int(self._lib.llama_n_batch(self._handle))
         """Tokens of a batch at most."""
         self.kv_allocated_bytes = _kv_allocated_bytes(log_lines)
@@ -131,6 +129,11 @@ class Context:
         if not self._handle:
             raise RuntimeError("the context is closed")
         return self._handle
+
+    @property
+    def n_ctx(self) -> int:
+        """Cells, which llama.cpp may have rounded up."""
+        return int(self._lib.llama_n_ctx(self.handle))
 
     def decode(self, batch: Batch) -> int:
         """Evaluate a batch.

@@ -11,8 +11,8 @@ import numpy as np
 from localllm.gguf import TensorInfo
 from localllm.quantize.gptq import Conditioning, Factor, SecondMoments, factorize
 
-N_KEPT = 2
-"""Factors that are kept: in the order of a file, q, k and v, and gate and up, are apart by one other."""
+N_KEPT = 3
+"""Factors that are kept: in the order of a file, k and v, which share one, are apart by two others."""
 N_TOKENS_A_COLUMN = 1.0
 """A starved expert leans on this many tokens of its layer's mean for each column that it has."""
 

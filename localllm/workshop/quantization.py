@@ -41,6 +41,7 @@ from localllm.quantize.metadata import fold_pairs
 from localllm.quantize.method import Method
 from localllm.quantize.moments import Factors
 from localllm.quantize.scaling import ScaledGradients, ScaledMoments
+from localllm.quantize.sinks import WithSinks
 from localllm.quantize.two_sided_method import TwoSidedGptq
 from localllm.store.fingerprint import fingerprint
 from localllm.workshop.budget import Budget, plan_budget
@@ -203,7 +204,7 @@ def _method(
     if not request.has_feedback:
         return rounding
     assert moments is not None, "feedback is calibrated"
-    of_inputs = ScaledMoments(moments, scales)
+    of_inputs = ScaledMoments(WithSinks(moments), scales)
     one_sided = Gptq(workers, Factors(of_inputs), rounding)
     if not (moments.path / GRADIENTS).is_dir():
         return one_sided

@@ -10,6 +10,7 @@ import pytest
 from localllm.calibrate import Chunks, MomentFolder
 from localllm.llama import Model
 from localllm.quantize.imatrix import read_imatrix
+from localllm.quantize.sinks import N_SINK
 from tests.calibrate.conftest import Calibrate
 from tests.calibrate.numpy_llama import NumpyLlama, Reads
 
@@ -57,6 +58,26 @@ def test_second_moments_of_every_matrix(tiny: Model, chunks: Chunks, run: Calibr
         assert moment.n_rows == chunks.n_tokens
 
 
+@pytest.mark.parametrize("name", ["tiny", "moe"])
+def test_first_tokens_of_every_chunk_are_told_apart_for_keys_and_values(
+    request: pytest.FixtureRequest, chunks: Chunks, run: Calibrate, tmp_path: Path, name: str
+) -> None:
+    model: Model = request.getfixturevalue(name)
+    run(model, moments=tmp_path / "h")
+    folder, oracle = MomentFolder.open(tmp_path / "h"), NumpyLlama(model.path)
+    read = [oracle.reads(chunk.tolist()) for chunk in chunks.tokens]
+    n_found = 0
+    for weight, mat in read[0]:
+        found = folder.sink_moments(weight)
+        assert (found is not None) == weight.endswith(("attn_k.weight", "attn_v.weight", "attn_q.weight"))
+        if found is not None:
+            n_found += 1
+            rows = np.concatenate([reads[weight, mat][:N_SINK] for reads in read])
+            assert_close(found.total, rows.T @ rows)
+            assert found.n_tokens == N_SINK * chunks.n_chunks
+    assert n_found == 2 * 3, "two layers"
+
+
 def test_experts_are_kept_apart(moe: Model, chunks: Chunks, run: Calibrate, tmp_path: Path) -> None:
     expected = all_reads(moe, chunks)
     found = run(moe, moments=tmp_path / "h")
@@ -75,9 +96,8 @@ def test_experts_are_kept_apart(moe: Model, chunks: Chunks, run: Calibrate, tmp_
 def test_weights_that_read_the_same_share_one_file(tiny: Model, moe: Model, run: Calibrate, tmp_path: Path) -> None:
     run(tiny, moments=tmp_path / "h")
     names = {path.stem for path in (tmp_path / "h").glob("blk.0.*.npy")}
-    assert names == {"blk.0.attn_q", "blk.0.attn_output", "blk.0.ffn_gate", "blk.0.ffn_down"} or names == {
-        "blk.0.attn_q", "blk.0.attn_output", "blk.0.ffn_up", "blk.0.ffn_down"
-    }  # fmt: skip
+    gate = "blk.0.ffn_gate" if "blk.0.ffn_gate" in names else "blk.0.ffn_up"
+    assert names == {"blk.0.attn_q", "blk.0.attn_q.first4", "blk.0.attn_output", gate, "blk.0.ffn_down"}
     folder = MomentFolder.open(tmp_path / "h")
     assert set(folder.moment("blk.0.attn_v.weight").weights) == {f"blk.0.attn_{part}.weight" for part in "qkv"}
     run(moe, out="moe.gguf", moments=tmp_path / "moe")

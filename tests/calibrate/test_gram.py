@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from localllm.calibrate.gram import ROWS_MIN, MomentSum, moment_bytes
 from localllm.calibrate.inputs import MatrixInput, Seen
-from localllm.calibrate.plan import MomentPart, parts_of, plan_passes
+from localllm.calibrate.plan import MomentPart, parts_of, plan_passes, sink_parts_of
 from localllm.errors import NotEnoughMemory
 from localllm.gradients.gram import PANEL, add_gram, mirror_upper
 from localllm.hardware.blas import blas_threads
@@ -109,6 +109,14 @@ def test_parts_are_named_by_their_tensor_and_expert() -> None:
         "blk.0.attn_q",
         "blk.1.ffn_down_exps.0",
         "blk.1.ffn_down_exps.1",
+    ]
+
+
+def test_parts_of_first_tokens_are_of_keys_and_values_alone() -> None:
+    qkv = MatrixInput(tuple(f"blk.0.attn_{part}.weight" for part in "qkv"), 4, 1, 1.0)
+    fused = source(4, "blk.1.attn_qkv.weight")
+    assert [part.name for part in sink_parts_of([qkv, source(4, "blk.0.ffn_up.weight"), fused])] == [
+        "blk.0.attn_q.first4"
     ]
 
 

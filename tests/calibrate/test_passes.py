@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
 import sys
@@ -13,9 +14,11 @@ import pytest
 
 from localllm.calibrate import Chunks, Document, MomentFolder, Progress, cut, work
 from localllm.calibrate.plan import reader_bytes
+from localllm.calibrate.reader import Reader
 from localllm.errors import NotEnoughDisk, NotEnoughMemory, RequestError
 from localllm.gguf import ModelShape, read_header
 from localllm.llama import Model
+from localllm.quantize.sinks import N_SINK
 from tests.calibrate.conftest import TEXT, Calibrate
 
 
@@ -101,6 +104,55 @@ def test_damaged_part_is_found_and_computed_again(
     cut_short.write_bytes(cut_short.read_bytes()[:-1])
     gone.unlink()
     (tmp_path / "h" / "blk.0.ffn_down.json").write_text("{")
+    run(tiny, moments=tmp_path / "h")
+    assert moments(tmp_path / "h") == whole
+
+
+def test_run_that_is_stopped_among_the_first_tokens_goes_on(
+    tiny: Model, run: Calibrate, tmp_path: Path, whole: dict[str, bytes], chunks: Chunks
+) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        run(tiny, moments=tmp_path / "h", on_progress=stops_after(chunks.n_chunks + 2))
+    assert set(moments(tmp_path / "h")) == {name for name in whole if ".first4." not in name}
+    run(tiny, moments=tmp_path / "h")
+    assert moments(tmp_path / "h") == whole
+
+
+def test_folder_of_a_former_version_serves_and_gets_the_first_tokens_by_reading_them_alone(
+    tiny: Model,
+    run: Calibrate,
+    tmp_path: Path,
+    whole: dict[str, bytes],
+    chunks: Chunks,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    run(tiny, moments=tmp_path / "h")
+    for path in (tmp_path / "h").glob("*.first4.*"):
+        path.unlink()
+    for path in (tmp_path / "h").glob("blk.*.json"):
+        fields = json.loads(path.read_text())
+        del fields["n_first"]
+        path.write_text(json.dumps(fields))
+    former = moments(tmp_path / "h")
+    found = MomentFolder.open(tmp_path / "h")
+    assert found.covers("blk.0.attn_k.weight") and found.sink_moments("blk.0.attn_k.weight") is None
+    n_tokens = []
+    read = Reader.read
+    monkeypatch.setattr(Reader, "read", lambda self, tokens: n_tokens.append(len(tokens)) or read(self, tokens))
+    run(tiny, moments=tmp_path / "h")
+    assert n_tokens == [N_SINK] * chunks.n_chunks
+    assert moments(tmp_path / "h") == former | {name: data for name, data in whole.items() if ".first4." in name}
+
+
+@pytest.mark.parametrize("suffix", ["npy", "json"])
+def test_damaged_first_tokens_are_found_and_refused_until_they_are_read_again(
+    tiny: Model, run: Calibrate, tmp_path: Path, whole: dict[str, bytes], suffix: str
+) -> None:
+    run(tiny, moments=tmp_path / "h")
+    path = tmp_path / "h" / f"blk.1.attn_q.first4.{suffix}"
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(RequestError, match="missing or damaged"):
+        MomentFolder.open(tmp_path / "h").sink_moments("blk.1.attn_v.weight")
     run(tiny, moments=tmp_path / "h")
     assert moments(tmp_path / "h") == whole
 

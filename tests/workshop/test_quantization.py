@@ -105,6 +105,19 @@ def test_a_run_that_was_stopped_goes_on_without_calibrating_again(folder: Path) 
     assert (folder / "q.gguf").read_bytes() == (folder / "whole.gguf").read_bytes()
 
 
+def test_first_tokens_change_keys_and_values_alone_and_a_folder_without_them_is_taken_as_it_is(folder: Path) -> None:
+    with_sinks = make(folder, "with.gguf", request_for(folder, moments="h"))
+    for path in (folder / "h").glob("*.first4.*"):
+        path.unlink()
+    watcher = Watcher()
+    kept = QuantizeRequest("Q4_0", calibration=CalibrationRequest(moments=folder / "h"), n_threads=1)
+    plain = make(folder, "plain.gguf", kept, watcher)
+    assert watcher.n_read == 0
+    names = [tensor.name for tensor in read_header(plain.path).tensors]
+    changed = {name for name in names if (weights_of(plain.path, name) != weights_of(with_sinks.path, name)).any()}
+    assert changed == {f"blk.{layer}.attn_{part}.weight" for layer in range(2) for part in "kv"}
+
+
 def test_experts_have_moments_of_their_own(tmp_path: Path) -> None:
     write_tiny_moe(tmp_path / "tiny.gguf")
     (tmp_path / "text.txt").write_text(TEXT)

@@ -72,15 +72,19 @@ class SecondMoments:
             raise RequestError(f"Moments of {self.n_cols} and {prior.n_cols} columns.", hint=_COLLECT_AGAIN)
         return SecondMoments(self.total + prior.total * (n_tokens / prior.n_tokens), self.n_tokens + n_tokens)
 
-    def mixed_with(self, other: SecondMoments) -> SecondMoments:
-        """Return half these moments and half `other`, both in units of their mean square.
+    def mixed_with(self, other: SecondMoments, share: float = 0.5) -> SecondMoments:
+        """Return a mixture of these moments and `other`, both in units of their mean square: the mean of the diagonal.
+
+        Args:
+            other: of the same columns.
+            share: what `other` gets, 0 to 1; these get the rest.
 
         Raises:
             RequestError: the two have not the same number of columns, or one is 0.
         """
         if other.n_cols != self.n_cols:
             raise RequestError(f"Moments of {self.n_cols} and {other.n_cols} columns.", hint=_COLLECT_AGAIN)
-        return SecondMoments((self._in_own_units() + other._in_own_units()) / 2, 1)
+        return SecondMoments((1 - share) * self._in_own_units() + share * other._in_own_units(), 1)
 
     def _in_own_units(self) -> NDArray[np.floating[Any]]:
         mean_square = np.diagonal(self.total).mean(dtype=np.float64)
