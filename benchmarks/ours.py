@@ -157,8 +157,15 @@ class Ours:
         self._consumer = threading.Thread(target=self._consume, name="consumer", daemon=True)
         self._consumer.start()
 
-    def start(self, prompt: list[int], n_tokens: int, *, cache_prompt: bool = False) -> Stream:
-        """Submit a greedy request that does not stop at the end of a turn."""
+    def start(self, prompt: list[int], n_tokens: int, *, cache_prompt: bool = False, hands_on: bool = True) -> Stream:
+        """Submit a greedy request that does not stop at the end of a turn.
+
+        Args:
+            prompt: token ids.
+            n_tokens: to generate.
+            cache_prompt: may others reuse it, and may it reuse theirs.
+            hands_on: another thread sees every token; False leaves that out, which takes 40 µs a token.
+        """
         stream = Stream()
         request = GenerationRequest(
             prompt=tuple(prompt),
@@ -171,14 +178,16 @@ class Ours:
         def sink(event: Event) -> None:
             if isinstance(event, TokenEvent):
                 stream.made_s.append(time.perf_counter())
+                if not hands_on:
+                    return
             self._inbox.put((stream, event))
 
         stream.started_s = time.perf_counter()
         stream.request_id = self._submit(request, sink)
         return stream
 
-    def run(self, prompt: list[int], n_tokens: int, *, cache_prompt: bool = False) -> Stream:
-        return self.start(prompt, n_tokens, cache_prompt=cache_prompt).wait()
+    def run(self, prompt: list[int], n_tokens: int, *, cache_prompt: bool = False, hands_on: bool = True) -> Stream:
+        return self.start(prompt, n_tokens, cache_prompt=cache_prompt, hands_on=hands_on).wait()
 
     def call_on_engine(self, function: Callable[[], float]) -> float:
         """Return what `function` returns on the engine's own thread; only for an engine in this process."""

@@ -19,6 +19,7 @@ from localllm.llama import Batch, Context, ContextParams, Model, SamplerChain
 
 N_DECODE = 64
 N_PREFILL = 512
+HANDED_ON = "decode, each token handed to another thread"
 _N_PROMPT = 16
 MIN_RATIO = 0.97
 MAX_OWN_SHARE = 0.02
@@ -81,8 +82,12 @@ class Bare:
         self._context.close()
 
 
-def engine_decode_s(ours: Ours, prompt: list[int], n: int) -> float:
-    stream = ours.run(prompt, n + 1)
+def engine_decode_s(ours: Ours, prompt: list[int], n: int, *, hands_on: bool = False) -> float:
+    """Return the seconds from the first token to the n-th after it, both in the sink.
+
+    `hands_on`: the sink hands each token to another thread, which the bare loop does not.
+    """
+    stream = ours.run(prompt, n + 1, hands_on=hands_on)
     return stream.made_s[-1] - stream.made_s[0]
 
 
@@ -187,6 +192,12 @@ def _compare(result: PartResult, ours: Ours, bare: Bare, prompts: Prompts, n_pai
             decode(lambda p: engine_decode_s(ours, p, N_DECODE)),
             decode(lambda p: ours.call_on_engine(lambda: bare.decode_s(p, N_DECODE))),
         ),
+        f"{HANDED_ON}, blocks of {N_DECODE}": (
+            N_DECODE,
+            1,
+            decode(lambda p: engine_decode_s(ours, p, N_DECODE, hands_on=True)),
+            decode(lambda p: ours.call_on_engine(lambda: bare.decode_s(p, N_DECODE))),
+        ),
         f"prefill, blocks of {N_PREFILL}": (
             N_PREFILL,
             1,
@@ -200,12 +211,13 @@ def _compare(result: PartResult, ours: Ours, bare: Bare, prompts: Prompts, n_pai
         speeds = [n_tokens * len(pairs) / sum(p[side] for p in pairs) for side in ("engine_s", "bare_s")]
         result.add(f"{kind}: engine, bare", f"{speeds[0]:.1f}, {speeds[1]:.1f} tok/s")
         result.add(f"{kind}: speed engine/bare", interval)
-        result.judge(
-            f"engine/bare speed, {kind}",
-            f"lower 95 % bound ≥ {MIN_RATIO}",
-            f"{interval.mean:.3f} [{interval.low:.3f}, {interval.high:.3f}]",
-            interval.low >= MIN_RATIO,
-        )
+        if not kind.startswith(HANDED_ON):
+            result.judge(
+                f"engine/bare speed, {kind}",
+                f"lower 95 % bound ≥ {MIN_RATIO}",
+                f"{interval.mean:.3f} [{interval.low:.3f}, {interval.high:.3f}]",
+                interval.low >= MIN_RATIO,
+            )
         result.raw[kind] = {"pairs": pairs, "ratio": interval.as_dict()}
 
 

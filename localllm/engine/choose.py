@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from localllm.engine.events import TokenEvent, TokenLogprob
+from localllm.engine.sampling import Greedy
 from localllm.engine.sequence import Sequence
 from localllm.engine.speculation import rejection
 from localllm.engine.speculation.rejection import Distribution
@@ -55,8 +56,8 @@ def choose_token(
 
 def _choose(context: Context, sequence: Sequence, index: int, drawn: Drawn | None) -> int:
     chain, rng = sequence.chain, sequence.rng
-    if chain is None:
-        return int(context.logits(index).argmax())
+    if isinstance(chain, Greedy):
+        return chain.choose(context.logits(index))
     if rng is None:
         return chain.sample(context, index)
     target = Distribution(*chain.distribution(context.logits(index)))

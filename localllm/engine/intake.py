@@ -12,7 +12,16 @@ from localllm.engine.context_policy import Policies
 from localllm.engine.events import Event
 from localllm.engine.matchers import StopCondition, TokenConstraint
 from localllm.engine.request import GenerationRequest
-from localllm.engine.sampling import bounded, build_chain, check_sampling, is_plain_greedy, n_history, resolve_seed
+from localllm.engine.sampling import (
+    Greedy,
+    all_bias,
+    bounded,
+    build_chain,
+    check_sampling,
+    is_greedy,
+    n_history,
+    resolve_seed,
+)
 from localllm.engine.sequence import Sequence
 from localllm.engine.speculation.modes import SpecModes
 from localllm.errors import ContextLengthExceeded, RequestError
@@ -74,12 +83,12 @@ class Intake:
                 " --context-policy sinks.",
             )
 
-    def _build_chain(self, request: GenerationRequest, *, draws: bool) -> SamplerChain | None:
-        """Return the chain, told of the prompt as far as its penalties look back; None where argmax does."""
+    def _build_chain(self, request: GenerationRequest, *, draws: bool) -> SamplerChain | Greedy:
+        """Return what chooses: a chain, told of the prompt as far as its penalties look back, unless argmax does."""
         params = bounded(request.sampling, self._n_ctx)
         forbidden = self._vocab.eog_tokens if request.ignore_eos else ()
-        if is_plain_greedy(params, forbidden):
-            return None
+        if is_greedy(params):
+            return Greedy(all_bias(params, forbidden))
         chain = build_chain(params, self._vocab, resolve_seed(params.seed), forbidden, draws=draws)
         for token in request.prompt[max(0, len(request.prompt) - n_history(params)) :]:
             chain.accept(token)

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import math
 import secrets
+from collections.abc import Mapping
 
 import msgspec
+import numpy as np
+from numpy.typing import NDArray
 
 from localllm.engine.request import SamplingParams
 from localllm.errors import RequestError
@@ -13,6 +16,26 @@ from localllm.llama import SamplerChain, Vocab
 
 _RANDOM_SEED = 0xFFFFFFFF
 """llama.cpp takes this seed to mean: draw one."""
+
+
+class Greedy:
+    """Chooses the largest logit: what a chain for temperature 0 does where nothing looks back, in a tenth of its time.
+
+    Args:
+        bias: added to the logits of these tokens; -inf forbids one.
+    """
+
+    def __init__(self, bias: Mapping[int, float] | None = None) -> None:
+        self._bias = bias or {}
+        self._may_raise = any(value > 0 for value in self._bias.values())
+
+    def choose(self, logits: NDArray[np.float32]) -> int:
+        """Return the likeliest token. `logits`: [n_vocab] float32; the bias may be added to them in place."""
+        token = int(logits.argmax())
+        if not self._may_raise and token not in self._bias:
+            return token  # lowering others changes nothing
+        logits[list(self._bias)] += np.array(list(self._bias.values()), dtype=np.float32)
+        return int(logits.argmax())
 
 
 def resolve_seed(seed: int | None) -> int:
@@ -48,8 +71,7 @@ def build_chain(
         draws: False leaves out the draw at the end, so that the chain can be asked for its distribution.
     """
     chain = SamplerChain()
-    bias = {**params.logit_bias, **dict.fromkeys(forbidden, -math.inf)}
-    if bias:
+    if bias := all_bias(params, forbidden):
         chain.add_logit_bias(vocab.n_tokens, bias)
     _add_penalties(chain, params, vocab)
     if params.temperature <= 0:
@@ -121,15 +143,14 @@ def uses_penalties(params: SamplingParams) -> bool:
     )
 
 
-def is_plain_greedy(params: SamplingParams, forbidden: tuple[int, ...]) -> bool:
-    """Whether the next token is simply the largest logit, so that no chain is needed."""
-    return (
-        params.temperature <= 0
-        and not params.logit_bias
-        and not forbidden
-        and not uses_penalties(params)
-        and params.dry_multiplier <= 0
-    )
+def all_bias(params: SamplingParams, forbidden: tuple[int, ...]) -> dict[int, float]:
+    """Return what is added to logits, by token: the request's bias, and -inf for forbidden tokens."""
+    return {**params.logit_bias, **dict.fromkeys(forbidden, -math.inf)}
+
+
+def is_greedy(params: SamplingParams) -> bool:
+    """Whether the next token is the largest logit after the bias, whatever came before: no chain is needed."""
+    return params.temperature <= 0 and not uses_penalties(params) and params.dry_multiplier <= 0
 
 
 def n_history(params: SamplingParams) -> int:

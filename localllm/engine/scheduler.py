@@ -76,6 +76,8 @@ class Scheduler:
         self._rota = Rota()
         self._costs: defaultdict[int, StepCost] = defaultdict(StepCost)
         self._adapters: AdapterSet = ()
+        self._steady: StepPlan | None = None
+        """The last plan of all that run: it is the next one too, as long as the same run."""
         self.waiting: list[Sequence] = []
         self.running: list[Sequence] = []
         self.aside: Sequence | None = None
@@ -136,10 +138,15 @@ class Scheduler:
 
         Only those of the adapter set whose turn it is; but the streams of the others wait for this step too.
         """
+        steady = self._steady
+        if steady is not None and steady.streams == self.running and all(s.is_decoding for s in self.running):
+            return steady
         ready = self._ready()
         streams = [s for s in ready if len(s.tokens) - s.n_past == 1]
         if len(streams) == len(ready):
-            return StepPlan(self._adapters, streams, [])
+            plan = StepPlan(self._adapters, streams, [])
+            self._steady = plan if len(streams) == len(self.running) else None
+            return plan
         room = min(self.cost.chunk(self.n_streams), self.n_batch - len(streams))
         return StepPlan(self._adapters, streams, self._fill((s for s in ready if not s.is_decoding), room))
 

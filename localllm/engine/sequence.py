@@ -13,6 +13,7 @@ from localllm.engine.events import Event, PrefixReuse, Timings, Usage
 from localllm.engine.matchers import StopCondition, TokenConstraint
 from localllm.engine.radix_tree import Tokens, as_tokens
 from localllm.engine.request import GenerationRequest
+from localllm.engine.sampling import Greedy
 from localllm.engine.speculation.stream_drafts import StreamDrafts
 from localllm.llama import SamplerChain
 
@@ -70,7 +71,7 @@ class Sequence:
         request_id: int,
         request: GenerationRequest,
         sink: Callable[[Event], None],
-        chain: SamplerChain | None,
+        chain: SamplerChain | Greedy,
         constraint: TokenConstraint | None,
         stop: StopCondition | None,
         now: float,
@@ -205,6 +206,5 @@ class Sequence:
         """Free the sampler chains."""
         if self.speculation is not None:
             self.speculation.close()
-        if self.chain is not None:
+        if isinstance(self.chain, SamplerChain):
             self.chain.close()
-            self.chain = None

@@ -29,6 +29,8 @@ DECODE_ABORTED = 2
 Pooling = Literal["model", "none", "mean", "cls", "last", "rank"]
 _POOLING: dict[Pooling, int] = {"model": -1, "none": 0, "mean": 1, "cls": 2, "last": 3, "rank": 4}
 
+_LOGITS_ITH = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int32)
+"""llama_get_logits_ith, whose result is a number: a ctypes pointer and an array made of it cost 25 µs a token."""
 _KV_BUFFER = re.compile(r"KV buffer size = *([\d.]+) MiB")
 
 
@@ -99,7 +101,8 @@ class Context:
         self.memory = KVMemory(memory)
         self._row = ctypes.c_float * model.vocab.n_tokens
         self._decode = self._lib.llama_decode
-        self._logits_ith = self._lib.llama_get_logits_ith
+        self._logits_address = _LOGITS_ITH(_address(self._lib.llama_get_logits_ith))
+        self._rows: dict[int, NDArray[np.float32]] = {}
         self.n_outputs_max = params.n_outputs
 
     def _c_params(self, params: ContextParams, abort: AbortFlag | None, eval_cb: EvalCallback | None) -> Any:
@@ -163,12 +166,14 @@ class Context:
         Raises:
             ValueError: that token did not ask for logits.
         """
-        pointer = self._logits_ith(self.handle, index)
-        if not pointer:
+        address = self._logits_address(self.handle, index)
+        if address is None:
             raise ValueError(f"token {index} of the batch has no logits")
-        row: Any = self._row.from_address(ctypes.addressof(pointer.contents))
-        logits: NDArray[np.float32] = np.frombuffer(row, dtype=np.float32)
-        return logits
+        row = self._rows.get(address)
+        if row is None:
+            memory: Any = self._row.from_address(address)
+            row = self._rows[address] = np.frombuffer(memory, dtype=np.float32)
+        return row
 
     def logits_rows(self, batch: Batch) -> NDArray[np.float32]:
         """Return all logits of the batch, which must be the last one decoded: [batch.n_outputs, n_vocab] float32.
@@ -334,3 +339,8 @@ def _kv_allocated_bytes(log_lines: Sequence[str]) -> int:
 
 def _bytes_pointer(data: NDArray[np.uint8]) -> Any:
     return ctypes.cast(data.ctypes.data, ctypes.POINTER(ctypes.c_uint8))
+
+
+def _address(function: Any) -> int:
+    """Return where a C function is."""
+    return ctypes.cast(function, ctypes.c_void_p).value or 0

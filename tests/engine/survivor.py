@@ -16,8 +16,7 @@ from localllm.engine import Engine
 from localllm.engine.kv_store import KVStore
 from localllm.hardware.types import LoadPlan, MemoryEstimate
 from localllm.llama import Model
-from tests.engine.driving import generate, prompt_of
-from tests.engine.test_engine import STEADY_KV
+from tests.engine.driving import STEADY_KV, generate, prompt_of
 
 PROMPT = prompt_of(100, 400)
 N_TOKENS = 12

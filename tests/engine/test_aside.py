@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from localllm.engine import Engine
+from localllm.engine import Engine, SamplingParams
 from localllm.engine import aside as aside_module
 from localllm.llama import Model, SamplerChain
 from tests.engine.driving import EngineFactory, Outcome, generate, greedy_reference, prompt_of, submit, wait_until
@@ -123,9 +123,14 @@ def test_close_while_a_prompt_is_computed_aside(
 def test_books_are_even_after_prompts_aside_and_cancels(
     busy: Callable[..., tuple[Engine, Outcome]], made: list[aside_module.Aside]
 ) -> None:
+    samplers = SamplerChain.n_alive
     engine, _ = busy(n_ctx=2048, max_tokens=1500)
-    samplers = SamplerChain.n_alive - 1
-    submitted = [submit(engine, prompt_of(20 + i, 300 + 40 * i), max_tokens=30, ignore_eos=True) for i in range(10)]
+    sampling = SamplingParams(temperature=1.0, seed=1)
+    submitted = [
+        submit(engine, prompt_of(20 + i, 300 + 40 * i), max_tokens=30, ignore_eos=True, sampling=sampling)
+        for i in range(10)
+    ]
+    assert engine.stats().n_samplers > samplers
     for request_id, _ in submitted[::3]:
         engine.cancel(request_id)
     for _, outcome in submitted:

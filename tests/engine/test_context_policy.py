@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from localllm.engine import Engine, GenerationRequest
 from localllm.engine.context_policy import MIN_WINDOW, Policies, Window, why_not
+from localllm.engine.sampling import Greedy
 from localllm.engine.sequence import Sequence
 from localllm.errors import ContextLengthExceeded, RequestError
 from localllm.llama import Batch, Context, ContextParams, Model, ShiftFacts, shift_facts
@@ -131,7 +132,7 @@ def test_window_holds_the_head_and_the_newest_tokens_and_never_more_than_the_con
     """Against a list of the tokens in the cells; chunks are as long as a step happens to have room for."""
     window = Window(data.draw(st.integers(0, n_ctx - MIN_WINDOW)), n_ctx)
     request = GenerationRequest(prompt=tuple(range(n_prompt)))
-    sequence = Sequence(1, request, lambda event: None, None, None, None, 0.0, (), window)
+    sequence = Sequence(1, request, lambda event: None, Greedy(), None, None, 0.0, (), window)
     cells: list[int] = []
     for step in range(10_000):
         if not sequence.n_pending:

@@ -11,10 +11,9 @@ import pytest
 from localllm.engine import Engine, SamplingParams
 from localllm.engine.speculation import rejection
 from localllm.llama import Batch, Context, ContextParams, Model, SamplerChain
-from tests.engine.driving import EngineFactory, prompt_of, submit
+from tests.engine.driving import STEADY_KV, EngineFactory, prompt_of, submit
 from tests.engine.speculation.chi_square import p_value
 from tests.engine.speculation.test_rejection import always_accept, no_residual
-from tests.engine.test_engine import STEADY_KV
 
 N_REQUESTS = 3000
 N_TOKENS = 5

@@ -15,8 +15,7 @@ from localllm.engine.speculation.width_cost import WidthCost
 from localllm.errors import RequestError
 from localllm.llama import Context, LoraAdapter, Model, SamplerChain
 from tests.engine.drafting import Cycle, SameToken, StopAfter, accepted, check_same, drafted
-from tests.engine.driving import GREEDY, EngineFactory, Outcome, generate, prompt_of, submit, wait_until
-from tests.engine.test_engine import STEADY_KV
+from tests.engine.driving import GREEDY, STEADY_KV, EngineFactory, Outcome, generate, prompt_of, submit, wait_until
 from tests.tiny_model import write_tiny_model
 
 SAMPLINGS = [

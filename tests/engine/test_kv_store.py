@@ -16,8 +16,7 @@ from localllm.engine import Engine, disk_tier, engine
 from localllm.engine.kv_store import KVStore
 from localllm.engine.radix_tree import as_tokens
 from localllm.partial_files import claim
-from tests.engine.driving import EngineFactory, generate, prompt_of, wait_until
-from tests.engine.test_engine import STEADY_KV
+from tests.engine.driving import STEADY_KV, EngineFactory, generate, prompt_of, wait_until
 
 TOKENS = as_tokens(range(300))
 CELLS = np.arange(5000, dtype=np.uint32).view(np.uint8)

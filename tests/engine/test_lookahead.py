@@ -11,8 +11,7 @@ from localllm.engine.speculation.lookahead import LookaheadSize, LookaheadStep
 from localllm.hardware.types import N_BRANCH_IDS, N_SEQ_LIMIT, n_branch_ids, n_output_rows, n_sequence_ids
 from localllm.llama import Batch, Context, ContextParams, Model
 from tests.engine.drafting import accepted, both, check_same, drafted, repeating
-from tests.engine.driving import EngineFactory, generate, prompt_of
-from tests.engine.test_engine import STEADY_KV
+from tests.engine.driving import STEADY_KV, EngineFactory, generate, prompt_of
 
 
 @pytest.fixture

@@ -10,8 +10,7 @@ from localllm.engine import Engine
 from localllm.engine.speculation.lookahead import LookaheadStep
 from localllm.engine.speculation.lookahead_planner import LookaheadPlanner
 from localllm.engine.speculation.width_cost import WidthCost
-from tests.engine.driving import EngineFactory, generate, prompt_of
-from tests.engine.test_engine import STEADY_KV
+from tests.engine.driving import STEADY_KV, EngineFactory, generate, prompt_of
 
 FIELDS: dict[str, object] = {"max_tokens": 120, "ignore_eos": True, "cache_prompt": False}
 

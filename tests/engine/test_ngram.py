@@ -10,8 +10,7 @@ import pytest
 from localllm.engine import Engine
 from localllm.llama import Model
 from tests.engine.drafting import SameToken, accepted, both, check_same, drafted, repeating
-from tests.engine.driving import EngineFactory, generate, prompt_of
-from tests.engine.test_engine import STEADY_KV
+from tests.engine.driving import STEADY_KV, EngineFactory, generate, prompt_of
 
 
 @pytest.fixture

@@ -10,8 +10,7 @@ import pytest
 from localllm.engine import Engine, PrefixReuse, disk_tier
 from localllm.engine.kv_store import KVStore
 from localllm.llama import Model
-from tests.engine.driving import EngineFactory, Outcome, generate, prompt_of, submit
-from tests.engine.test_engine import STEADY_KV
+from tests.engine.driving import STEADY_KV, EngineFactory, Outcome, generate, prompt_of, submit
 from tests.tiny_model import write_tiny_model
 
 

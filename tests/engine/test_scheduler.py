@@ -6,6 +6,7 @@ import pytest
 
 from localllm.engine import GenerationRequest
 from localllm.engine.adapters import AdapterSet
+from localllm.engine.sampling import Greedy
 from localllm.engine.scheduler import Scheduler
 from localllm.engine.sequence import Sequence
 
@@ -15,7 +16,7 @@ B: AdapterSet = ((1, 1.0),)
 
 def sequence(request_id: int, adapters: AdapterSet, n_prompt: int, n_past: int = 0) -> Sequence:
     request = GenerationRequest(prompt=tuple(range(n_prompt)))
-    made = Sequence(request_id, request, lambda event: None, None, None, None, 0.0, adapters)
+    made = Sequence(request_id, request, lambda event: None, Greedy(), None, None, 0.0, adapters)
     made.n_past = n_past
     return made
 

@@ -28,9 +28,8 @@ from tests.engine.drafting import (
     loops,
     repeating,
 )
-from tests.engine.driving import GREEDY, EngineFactory, Outcome, generate, prompt_of, submit, wait_until
+from tests.engine.driving import GREEDY, STEADY_KV, EngineFactory, Outcome, generate, prompt_of, submit, wait_until
 from tests.engine.near_ties import greedy_difference
-from tests.engine.test_engine import STEADY_KV
 
 
 @pytest.fixture(params=["ngram", "lookahead"])

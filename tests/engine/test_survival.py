@@ -17,9 +17,8 @@ import pytest
 from localllm.engine.kv_store import KVStore
 from localllm.engine.radix_tree import as_tokens
 from localllm.llama import Model
-from tests.engine.driving import EngineFactory, generate, wait_until
+from tests.engine.driving import STEADY_KV, EngineFactory, generate, wait_until
 from tests.engine.survivor import N_TOKENS, PROMPT
-from tests.engine.test_engine import STEADY_KV
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="there is no kill -9")
 
