@@ -135,7 +135,7 @@ def own_share(ours: Ours, prompts: Prompts, n_streams: int, n_blocks: int) -> di
     with c_time() as spent:
         before = ours.stats()
         for _ in range(n_blocks):
-            streams = [ours.start(prompts.noise(_N_PROMPT), N_DECODE) for _ in range(n_streams)]
+            streams = [ours.start(prompts.noise(_N_PROMPT), N_DECODE, hands_on=False) for _ in range(n_streams)]
             for stream in streams:
                 stream.wait()
         after = ours.stats()

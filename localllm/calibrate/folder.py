@@ -37,8 +37,10 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class Key:
-    """What the moments depend on. Another llama.cpp, or number of threads, rounds them otherwise, and is no other
-    key."""
+    """What the moments, or gradients, depend on.
+
+    Another llama.cpp, or number of threads, rounds them otherwise, and is no other key.
+    """
 
     model: str
     """The model file's fingerprint."""
@@ -52,6 +54,28 @@ class Key:
     def text(self) -> str:
         """All of it in one line."""
         return json.dumps(asdict(self), sort_keys=True)
+
+    @classmethod
+    def read(cls, path: Path) -> Key:
+        """Read what `write` wrote.
+
+        Raises:
+            RequestError: there is none, or one of another version.
+        """
+        fields = _read_json(path)
+        if fields.keys() != {field.name for field in dataclasses.fields(cls)} or fields["format"] != FORMAT:
+            raise RequestError(
+                f"{path} is of another version, or damaged.", hint="Calibrate again into another folder."
+            )
+        return cls(**fields)
+
+    def write(self, path: Path) -> None:
+        """Write it as JSON.
+
+        Raises:
+            RequestError: it cannot be written.
+        """
+        _write_json(path, asdict(self))
 
 
 @dataclass(frozen=True)
@@ -110,7 +134,7 @@ class MomentFolder:
             path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise RequestError(f"Cannot make {path}: {error.strerror}.", hint="Check the path of --moments.") from error
-        _write_json(path / KEY_FILE, asdict(key))
+        key.write(path / KEY_FILE)
         return cls(path, key)
 
     @classmethod
@@ -120,12 +144,7 @@ class MomentFolder:
         Raises:
             RequestError: it holds no second moments, or those of another version.
         """
-        fields = _read_json(path / KEY_FILE)
-        if fields.keys() != {field.name for field in dataclasses.fields(Key)} or fields["format"] != FORMAT:
-            raise RequestError(
-                f"{path / KEY_FILE} is of another version, or damaged.", hint="Calibrate again into another folder."
-            )
-        return cls(path, Key(**fields))
+        return cls(path, Key.read(path / KEY_FILE))
 
     def check_room(self, parts: Sequence[MomentPart]) -> None:
         """Check that the disk has room for these parts.
@@ -133,12 +152,7 @@ class MomentFolder:
         Raises:
             NotEnoughDisk: it has not.
         """
-        need, free = sum(part.n_bytes for part in parts), shutil.disk_usage(self.path).free
-        if need > free:
-            raise NotEnoughDisk(
-                f"The second moments take {format_bytes(need)}; the disk of {self.path} has {format_bytes(free)} free.",
-                hint="Give --moments a folder on another disk.",
-            )
+        check_disk(self.path, sum(part.n_bytes for part in parts), "second moments")
 
     def has(self, part: MomentPart) -> bool:
         """Whether a part is there, whole and undamaged; one that is not is deleted."""
@@ -245,6 +259,20 @@ class MomentFolder:
 
     def _json(self, name: str) -> Path:
         return self.path / f"{name}.json"
+
+
+def check_disk(folder: Path, n_bytes: int, what: str) -> None:
+    """Refuse before the work what the disk of a folder has no room for.
+
+    Raises:
+        NotEnoughDisk: it has fewer than `n_bytes` free.
+    """
+    free = shutil.disk_usage(folder).free
+    if n_bytes > free:
+        raise NotEnoughDisk(
+            f"The {what} take {format_bytes(n_bytes)}; the disk of {folder} has {format_bytes(free)} free.",
+            hint="Give --moments a folder on another disk.",
+        )
 
 
 def _difference(found: Key, wanted: Key) -> str:

@@ -17,17 +17,12 @@ Source: Tseng, Sun, De Sa 2025 (YAQA), section 3, sketch A without its power ite
 
 from __future__ import annotations
 
-import dataclasses
-import json
 import shutil
 import zipfile
-from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from localllm.calibrate.folder import Key
 from localllm.errors import RequestError
@@ -70,8 +65,7 @@ class GradientFolder:
                 )
             shutil.rmtree(path, ignore_errors=True)
         path.mkdir(parents=True, exist_ok=True)
-        with new_file(path / KEY_FILE) as file:
-            file.write(json.dumps(asdict(key), indent=2).encode())
+        key.write(path / KEY_FILE)
         return cls(path, key)
 
     @classmethod
@@ -81,13 +75,7 @@ class GradientFolder:
         Raises:
             RequestError: there are no gradients, or those of another version.
         """
-        try:
-            fields = json.loads((path / KEY_FILE).read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise RequestError(f"{path / KEY_FILE} is missing or damaged.", hint=_AGAIN) from error
-        if not isinstance(fields, dict) or fields.keys() != {field.name for field in dataclasses.fields(Key)}:
-            raise RequestError(f"{path / KEY_FILE} is of another version, or damaged.", hint=_AGAIN)
-        return cls(path, Key(**fields))
+        return cls(path, Key.read(path / KEY_FILE))
 
     @property
     def is_finished(self) -> bool:
@@ -98,16 +86,7 @@ class GradientFolder:
         """Whether there are gradients of a weight."""
         return self._file(weight).exists()
 
-    def write(self, weight: str, gradients: Gradients) -> None:
-        """Write what is known of a weight.
-
-        Raises:
-            RequestError: it cannot be written.
-        """
-        with new_file(self._file(weight)) as file:
-            np.savez(file, inputs=_mean(gradients.inputs), outputs=_mean(gradients.outputs))
-
-    def write_factors(self, weight: str, factors: FisherFactors) -> None:
+    def write(self, weight: str, factors: FisherFactors) -> None:
         """Write what was collected of a weight.
 
         Raises:
@@ -121,7 +100,7 @@ class GradientFolder:
             np.savez(file, inputs=factors.inputs / factors.n_tokens, **arrays)
 
     def gradients(self, weight: str) -> Gradients:
-        """Return what is known of a weight; what is not known between blocks of its rows is 0.
+        """Return what is known of a weight.
 
         Raises:
             RequestError: there is nothing, or it is damaged.
@@ -129,26 +108,10 @@ class GradientFolder:
         path = self._file(weight)
         try:
             with np.load(path, allow_pickle=False) as file:
-                names = [name for name in file.files if name.startswith(_OUTPUTS)]
-                outputs = file[_OUTPUTS] if names == [_OUTPUTS] else _joined([file[name] for name in names])
-                return Gradients(SecondMoments(file["inputs"], 1), SecondMoments(outputs, 1))
+                outputs = [SecondMoments(file[name], 1) for name in file.files if name.startswith(_OUTPUTS)]
+                return Gradients(SecondMoments(file["inputs"], 1), tuple(outputs))
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
             raise RequestError(f"{path} is missing or damaged.", hint=_AGAIN) from error
 
     def _file(self, weight: str) -> Path:
         return self.path / f"{weight}.npz"
-
-
-def _mean(moments: SecondMoments) -> NDArray[np.float32]:
-    return (moments.total / moments.n_tokens).astype(np.float32)
-
-
-def _joined(blocks: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
-    """Return the matrix that has these blocks on its diagonal."""
-    sizes = [len(block) for block in blocks]
-    whole = np.zeros((sum(sizes), sum(sizes)), dtype=np.float32)
-    start = 0
-    for block, size in zip(blocks, sizes, strict=True):
-        whole[start : start + size, start : start + size] = block
-        start += size
-    return whole

@@ -7,7 +7,6 @@ have the bytes of a run that was never stopped.
 
 from __future__ import annotations
 
-import shutil
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,9 +15,9 @@ from pathlib import Path
 import numpy as np
 
 from localllm.calibrate.corpus import Chunks
-from localllm.calibrate.folder import Key
+from localllm.calibrate.folder import Key, check_disk
 from localllm.calibrate.gradients import BOUNDARY_FILE, GradientFolder
-from localllm.errors import LocalLLMError, NotEnoughDisk, NotEnoughMemory
+from localllm.errors import LocalLLMError, NotEnoughMemory
 from localllm.gguf import GGUFHeader
 from localllm.gguf.new_file import new_file
 from localllm.gradients import Boundary, Decoder, GradientOptions, GradientProgress, LayerFactors, collect
@@ -115,12 +114,7 @@ class _Writer:
         Raises:
             NotEnoughDisk: it has not.
         """
-        need, free = sum(map(self._layer_bytes, range(n_layer))), shutil.disk_usage(self.folder.path).free
-        if need > free:
-            raise NotEnoughDisk(
-                f"The gradients take {format_bytes(need)}; the disk of {self.folder.path} has {format_bytes(free)}.",
-                hint="Give --moments a folder on another disk, or leave --kl-aware out.",
-            )
+        check_disk(self.folder.path, sum(map(self._layer_bytes, range(n_layer))), "gradients")
 
     def write(self, layer: LayerFactors) -> None:
         """Write a layer, and then that it is done.
@@ -129,7 +123,7 @@ class _Writer:
             RequestError, NotEnoughDisk: it cannot be written.
         """
         for name, found in layer.factors.items():
-            self.folder.write_factors(name, found)
+            self.folder.write(name, found)
         if layer.boundary.layer:
             self._write_boundary(layer.boundary)
         else:

@@ -11,12 +11,11 @@ from typing import TYPE_CHECKING
 import click
 
 from localllm.cli.options import machine_options
-from localllm.cli.output_files import STDOUT, check_writable, write_result
+from localllm.cli.output_files import check_writable, show_report
 from localllm.cli.screen import notice
 from localllm.cli.status import LOG_EVERY_S, StatusLine
 from localllm.config import Settings, load_settings
-from localllm.errors import RequestError, UnsupportedModel
-from localllm.hardware.types import LoadOptions
+from localllm.errors import RequestError
 from localllm.store import resolve
 
 if TYPE_CHECKING:
@@ -110,7 +109,7 @@ def command(
     has_control = bool(types) and against is None and not no_control
     contestants = _plan(settings, against, types, n_ctx, has_control=has_control)
     found = _measure(contestants, text, n_ctx, n_chunks)
-    _show(found.named(DEFAULT_NAME if text_file is None else str(text_file), text), json_file)
+    show_report(found.named(DEFAULT_NAME if text_file is None else str(text_file), text), json_file)
 
 
 def requested_kv_types(
@@ -143,16 +142,13 @@ def _plan(
         ModelError, RequestError, NotEnoughMemory: it cannot be evaluated.
     """
     from localllm.hardware.options import check_kv_types
-    from localllm.runtime.loading import plan_model
+    from localllm.runtime.loading import plan_reader
 
-    options = LoadOptions(
-        n_ctx=n_ctx, gpu_layers=settings.gpu_layers, n_threads=settings.threads, n_slots=1, n_batch=512
-    )
     paths = [resolve(settings.model), *([] if against is None else [resolve(against)])]
-    planned = [Planned(path, *plan_model(path, options)) for path in dict.fromkeys(paths)]
-    for one in planned:
-        if one.shape.is_encoder:
-            raise UnsupportedModel(f"{one.path.name} makes no text.", hint="Choose a model that continues text.")
+    planned = [
+        Planned(path, *plan_reader(path, n_ctx, gpu_layers=settings.gpu_layers, n_threads=settings.threads))
+        for path in dict.fromkeys(paths)
+    ]
     for pair in types:
         check_kv_types(*pair, planned[0].shape)
     contestants = [
@@ -221,15 +217,3 @@ def _rows(contestants: Sequence[Contestant], found: Comparison, n_ctx: int) -> t
         )
         for one, result in zip(contestants, (found.reference, *found.others), strict=True)
     )
-
-
-def _show(report: Report, json_file: str | None) -> None:
-    if json_file == STDOUT:
-        click.echo(report.json())
-        return
-    for line in report.lines():
-        click.echo(line)
-    for line in report.remarks():
-        notice(line)
-    if json_file is not None:
-        write_result(json_file, report.json())

@@ -7,9 +7,8 @@ from pathlib import Path
 import click
 
 from localllm.cli.options import machine_options
-from localllm.cli.output_files import STDOUT, check_writable, write_result
+from localllm.cli.output_files import check_writable, show_report
 from localllm.cli.quantizing import QuantizingStatus
-from localllm.cli.screen import notice
 from localllm.cli.status import LOG_EVERY_S, StatusLine
 from localllm.config import load_settings
 from localllm.errors import RequestError
@@ -70,13 +69,4 @@ def command(
         found = inspect_file(resolve(settings.model), request, watcher)
     finally:
         watcher.status.clear()
-    report = InspectReport(found)
-    if json_file == STDOUT:
-        click.echo(report.json())
-        return
-    for line in report.lines():
-        click.echo(line)
-    for line in report.remarks():
-        notice(line)
-    if json_file is not None:
-        write_result(json_file, report.json())
+    show_report(InspectReport(found), json_file)

@@ -1,12 +1,30 @@
-"""Files of results that flags name: refused before the work if they cannot be written."""
+"""Results, on the screen or in files that flags name; those are refused before the work if they cannot be written."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Protocol
 
+import click
+
+from localllm.cli.screen import notice
 from localllm.errors import RequestError
 
 STDOUT = "-"
+
+
+class Report(Protocol):
+    """What a command found."""
+
+    def json(self) -> str:
+        """All of it."""
+
+    def lines(self) -> Iterable[str]:
+        """What people read."""
+
+    def remarks(self) -> Iterable[str]:
+        """What they should know of it."""
 
 
 def check_writable(path: str | Path | None, flag: str) -> None:
@@ -37,3 +55,20 @@ def write_result(path: str | Path, data: str | bytes) -> None:
         Path(path).write_bytes(content)
     except OSError as error:
         raise RequestError(f"Cannot write {path}: {error.strerror}.", hint="Check the path.") from error
+
+
+def show_report(report: Report, json_file: str | None) -> None:
+    """Print what was found, and write it as JSON if a file is named; "-" is stdout, and then there is nothing else.
+
+    Raises:
+        RequestError: the file cannot be written.
+    """
+    if json_file == STDOUT:
+        click.echo(report.json())
+        return
+    for line in report.lines():
+        click.echo(line)
+    for line in report.remarks():
+        notice(line)
+    if json_file is not None:
+        write_result(json_file, report.json())

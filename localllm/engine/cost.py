@@ -14,7 +14,7 @@ _MIN_CHUNK = 8
 
 MAX_STEP_S = 0.25
 """A step that carries running streams takes about this long at most."""
-MAX_STALL = 3.38
+MAX_STALL = 3.34
 """... and at most this many times a step without a chunk, so that streams stay smooth."""
 SMOOTH_STEP_S = 0.05
 """... but never shorter than this: nobody sees a pause of a twentieth of a second, and tiny chunks cost everybody."""

@@ -40,8 +40,12 @@ class Gradients:
 
     inputs: SecondMoments
     """[n_cols, n_cols]: of what it reads, each token weighted by what its errors cost."""
-    outputs: SecondMoments
-    """[n_rows, n_rows]: of the gradients of what it makes."""
+    outputs: tuple[SecondMoments, ...]
+    """Of the gradients of what it makes, for all its rows, [n_rows, n_rows], or for blocks of them, in order."""
+
+    @property
+    def n_rows(self) -> int:
+        return sum(block.n_cols for block in self.outputs)
 
 
 class GradientSource(Protocol):

@@ -128,8 +128,12 @@ class ScaledGradients:
             RequestError: they are damaged, or there are none.
         """
         found, scale = self._source.gradients(weight), self._scales.get(weight, TensorScale())
-        by_rows = None if scale.rows is None else scale.rows[0]
-        return Gradients(_divided(found.inputs, scale.of_input(0)), _divided(found.outputs, by_rows))
+        outputs, start = [], 0
+        for block in found.outputs:
+            by_rows = None if scale.rows is None else scale.rows[0][start : start + block.n_cols]
+            outputs.append(_divided(block, by_rows))
+            start += block.n_cols
+        return Gradients(_divided(found.inputs, scale.of_input(0)), tuple(outputs))
 
 
 def _divided(moments: SecondMoments, divisor: Floats | None) -> SecondMoments:

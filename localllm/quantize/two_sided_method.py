@@ -52,10 +52,15 @@ class TwoSidedGptq:
         found = self._gradients.gradients(tensor.name)
         _check(tensor, found)
         inputs = factorize(plain.mixed_with(found.inputs))
-        outputs = factorize(found.outputs, _OUTPUTS, arrange=row_order)
+        outputs = [factorize(block, _OUTPUTS, arrange=row_order) for block in found.outputs]
 
         def encode_rows(rows: NDArray[np.float32], _: int) -> NDArray[np.uint8]:
-            return encode_with_both_feedbacks(kind.name, rows, inputs, outputs, n_sweeps=self._n_sweeps)
+            coded, start = [], 0
+            for block in outputs:
+                some = rows[start : start + len(block.order)]
+                coded.append(encode_with_both_feedbacks(kind.name, some, inputs, block, n_sweeps=self._n_sweeps))
+                start += len(some)
+            return np.concatenate(coded)
 
         return encode_rows
 
@@ -66,9 +71,9 @@ class TwoSidedGptq:
 
 def _check(tensor: TensorInfo, found: Gradients) -> None:
     n_cols, n_rows = tensor.shape[:2]
-    if (found.inputs.n_cols, found.outputs.n_cols) != (n_cols, n_rows):
+    if (found.inputs.n_cols, found.n_rows) != (n_cols, n_rows):
         raise RequestError(
             f"The gradients of {printable(tensor.name)} are of {found.inputs.n_cols} columns and "
-            f"{found.outputs.n_cols} rows; it has {n_cols} and {n_rows}.",
+            f"{found.n_rows} rows; it has {n_cols} and {n_rows}.",
             hint="They are another model's. Collect them with this one.",
         )

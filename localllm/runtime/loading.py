@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from localllm.errors import RequestError, UnsupportedModel
 from localllm.gguf import AdapterShape, ModelShape, check_adapter, check_loadable, read_header
@@ -34,6 +34,22 @@ def plan_model(path: Path, options: LoadOptions) -> tuple[ModelShape, LoadPlan]:
     draft_shape = None if options.draft_model is None else _draft_shape(options.draft_model)
     plan = plan_load(whole, path, list_devices(), options, available_ram_bytes(), draft_shape=draft_shape)
     return shape, replace(plan, notes=(*plan.notes, *_adapter_notes(options.adapters, found)))
+
+
+def plan_reader(
+    path: Path, n_ctx: int, *, gpu_layers: int | Literal["auto", "all"], n_threads: int | None
+) -> tuple[ModelShape, LoadPlan]:
+    """Plan to read texts with a model, a chunk of `n_ctx` tokens at a time: to calibrate, to measure.
+
+    Raises:
+        UnsupportedModel: it makes no text.
+        ModelError, NotEnoughMemory, RequestError: see `plan_model`.
+    """
+    options = LoadOptions(n_ctx=n_ctx, gpu_layers=gpu_layers, n_threads=n_threads, n_slots=1, n_batch=512)
+    shape, plan = plan_model(path, options)
+    if shape.is_encoder:
+        raise UnsupportedModel(f"{path.name} makes no text.", hint="Choose a model that continues text.")
+    return shape, plan
 
 
 def _draft_shape(path: Path) -> ModelShape:

@@ -12,7 +12,7 @@ from localllm.workshop.measuring import (
     check_files,
     measure_files,
 )
-from localllm.workshop.quantization import METHODS, QuantizeRequest, QuantizeWatcher, quantize_file
+from localllm.workshop.quantization import METHODS, Knobs, QuantizeRequest, QuantizeWatcher, quantize_file
 
 __all__ = [
     "METHODS",
@@ -24,6 +24,7 @@ __all__ = [
     "CalibrationWatcher",
     "InspectRequest",
     "Inspection",
+    "Knobs",
     "MeasureRequest",
     "MeasureWatcher",
     "MeasuredFile",

@@ -24,14 +24,13 @@ from localllm.calibrate import (
     sample_chunks,
 )
 from localllm.chat.template import ChatTemplate
-from localllm.errors import UnsupportedModel
 from localllm.gguf import ModelShape, read_header
 from localllm.gradients import Decoder, GradientProgress
 from localllm.hardware import available_ram_bytes
-from localllm.hardware.types import LoadOptions, LoadPlan
+from localllm.hardware.types import LoadPlan
 from localllm.llama import Model, list_devices
 from localllm.quantize import Imatrix
-from localllm.runtime.loading import load_model, plan_model
+from localllm.runtime.loading import load_model, plan_reader
 
 N_SELF_CHUNKS = 64
 """How many chunks a model draws if nobody says."""
@@ -151,21 +150,11 @@ def open_text(path: Path, request: CalibrationRequest, watcher: CalibrationWatch
     """Load a model, and cut its text; the model is closed in the end.
 
     Raises:
-        LocalLLMError: as `plan_model`, `read_documents` and `cut`.
+        LocalLLMError: as `plan_reader`, `read_documents` and `cut`.
     """
-    shape, plan = _plan(path, request)
+    shape, plan = plan_reader(path, request.n_ctx, gpu_layers=request.gpu_layers, n_threads=request.n_threads)
     with load_model(path, plan.n_gpu_layers, watcher.loading) as model:
         yield OpenText(model, shape, plan, _chunks(model, request, plan, watcher))
-
-
-def _plan(path: Path, request: CalibrationRequest) -> tuple[ModelShape, LoadPlan]:
-    options = LoadOptions(
-        n_ctx=request.n_ctx, gpu_layers=request.gpu_layers, n_threads=request.n_threads, n_slots=1, n_batch=512
-    )
-    shape, plan = plan_model(path, options)
-    if shape.is_encoder:
-        raise UnsupportedModel(f"{path.name} makes no text.", hint="Choose a model that continues text.")
-    return shape, plan
 
 
 def _chunks(model: Model, request: CalibrationRequest, plan: LoadPlan, watcher: CalibrationWatcher) -> Chunks:

@@ -12,7 +12,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Literal, Protocol
 
-from localllm.errors import RequestError, UnsupportedModel
+from localllm.errors import RequestError
 from localllm.evaluate import Chunks, Evaluation, Subject, compare, default_text, read_text
 from localllm.evaluate.memory import check_memory, lane_bytes
 from localllm.evaluate.speed import Speed, measure_speed
@@ -20,9 +20,9 @@ from localllm.evaluate.text import DEFAULT_NAME
 from localllm.evaluate.vocabulary import check_same_vocabulary
 from localllm.gguf import ModelShape, read_header, summarize
 from localllm.hardware import available_ram_bytes
-from localllm.hardware.types import LoadOptions, LoadPlan
+from localllm.hardware.types import LoadPlan
 from localllm.llama import Model, ModelParams
-from localllm.runtime.loading import load_model, plan_model
+from localllm.runtime.loading import load_model, plan_reader
 
 N_CHUNKS = 12
 """Of each text, if nobody says: 3,060 scored tokens, on which a KL divergence has a standard error of some 3 %."""
@@ -127,7 +127,7 @@ def measure_files(paths: Sequence[Path], request: MeasureRequest, watcher: Measu
 
     Raises:
         NotEnoughMemory: the reference and another do not fit together.
-        LocalLLMError: as `plan_model`, `read_text`, `Chunks.of_text` and `compare`.
+        LocalLLMError: as `plan_reader`, `read_text`, `Chunks.of_text` and `compare`.
     """
     reference, *others = [_plan(path, request) for path in dict.fromkeys(paths)]
     texts = _read_texts(request)
@@ -176,13 +176,7 @@ def _measured(path: Path, evaluation: Evaluation, speed: Speed | None) -> Measur
 
 
 def _plan(path: Path, request: MeasureRequest) -> _Planned:
-    options = LoadOptions(
-        n_ctx=request.n_ctx, gpu_layers=request.gpu_layers, n_threads=request.n_threads, n_slots=1, n_batch=512
-    )
-    shape, plan = plan_model(path, options)
-    if shape.is_encoder:
-        raise UnsupportedModel(f"{path.name} makes no text.", hint="Choose a model that continues text.")
-    return _Planned(path, shape, plan)
+    return _Planned(path, *plan_reader(path, request.n_ctx, gpu_layers=request.gpu_layers, n_threads=request.n_threads))
 
 
 def _loaded(planned: _Planned, watcher: MeasureWatcher) -> Model:

@@ -36,6 +36,7 @@ from localllm.quantize import (
     scaled_imatrix,
 )
 from localllm.quantize.awq import FoldPlan, plan_folds
+from localllm.quantize.gptq import Conditioning
 from localllm.quantize.gptq_method import Gptq
 from localllm.quantize.metadata import fold_pairs
 from localllm.quantize.method import Method
@@ -57,6 +58,20 @@ N_CHUNKS = 4
 
 
 @dataclass(frozen=True)
+class Knobs:
+    """What an ablation changes of the feedback; the defaults are what the figures kept (docs/quantizing.md)."""
+
+    conditioning: Conditioning = field(default_factory=Conditioning)
+    """Of H, where there are no gradients."""
+    n_sweeps: int = 1
+    """Of coordinate descent after the feedback."""
+    has_sinks: bool = True
+    """The first tokens have their share of what is known of keys' and values' inputs."""
+    has_gradients: bool = True
+    """Gradients count where the folder of second moments has them."""
+
+
+@dataclass(frozen=True)
 class QuantizeRequest:
     """What to make."""
 
@@ -72,6 +87,7 @@ class QuantizeRequest:
     n_threads: int | None = None
     budget: Budget | None = None
     """A size, instead of the mix of `type_name`."""
+    knobs: Knobs = field(default_factory=Knobs)
 
     @property
     def has_feedback(self) -> bool:
@@ -204,9 +220,10 @@ def _method(
     if not request.has_feedback:
         return rounding
     assert moments is not None, "feedback is calibrated"
-    of_inputs = ScaledMoments(WithSinks(moments), scales)
-    one_sided = Gptq(workers, Factors(of_inputs), rounding)
-    if not (moments.path / GRADIENTS).is_dir():
+    knobs = request.knobs
+    of_inputs = ScaledMoments(WithSinks(moments) if knobs.has_sinks else moments, scales)
+    one_sided = Gptq(workers, Factors(of_inputs, knobs.conditioning), rounding, n_sweeps=knobs.n_sweeps)
+    if not knobs.has_gradients or not (moments.path / GRADIENTS).is_dir():
         return one_sided
     gradients = GradientFolder.open(moments.path / GRADIENTS)
     if gradients.key.model != moments.key.model:
@@ -216,7 +233,7 @@ def _method(
             f"{gradients.path} lacks the gradients of some layers.",
             hint="Go on with `localllm imatrix --kl-aware`, or delete it.",
         )
-    return TwoSidedGptq(of_inputs, ScaledGradients(gradients, scales), one_sided)
+    return TwoSidedGptq(of_inputs, ScaledGradients(gradients, scales), one_sided, n_sweeps=knobs.n_sweeps)
 
 
 def _calibrated(
@@ -232,7 +249,7 @@ def _calibrated(
     path = request.imatrix or folder / IMATRIX
     says_nothing = not wanted.files and not wanted.from_self and wanted.n_chunks is None
     is_there = wanted.moments is not None and says_nothing and path.exists() and any(folder.iterdir())
-    if is_there and (request.method == "rtn" or _has_all(folder, header, imatrix or read_imatrix(path))):
+    if is_there and (not request.has_moments or _has_all(folder, header, imatrix or read_imatrix(path))):
         return path
     moments = folder if request.has_moments else None
     may_replace = wanted.moments is None

@@ -11,8 +11,8 @@ import pytest
 from localllm.calibrate.folder import Key
 from localllm.calibrate.gradients import KEY_FILE, GradientFolder
 from localllm.errors import RequestError
+from localllm.gradients import FisherFactors
 from localllm.quantize.gptq import SecondMoments
-from localllm.quantize.moments import Gradients
 
 KEY = Key("a model", "a text", 1024, 512)
 NAME = "blk.0.attn_q.weight"
@@ -26,7 +26,7 @@ def some(n: int, n_tokens: int) -> SecondMoments:
 @pytest.fixture
 def folder(tmp_path: Path) -> GradientFolder:
     folder = GradientFolder.create(tmp_path / "gradients", KEY)
-    folder.write(NAME, Gradients(some(8, 50), some(5, 50)))
+    folder.write(NAME, FisherFactors(some(8, 50).total, (some(5, 50).total,), 50))
     return folder
 
 
@@ -36,7 +36,7 @@ def test_means_come_back(folder: GradientFolder) -> None:
     assert again.covers(NAME)
     assert not again.covers("blk.1.attn_q.weight")
     found = again.gradients(NAME)
-    for ours, theirs in ((found.inputs, some(8, 50)), (found.outputs, some(5, 50))):
+    for ours, theirs in ((found.inputs, some(8, 50)), (found.outputs[0], some(5, 50))):
         np.testing.assert_allclose(ours.total / ours.n_tokens, theirs.total / theirs.n_tokens, rtol=1e-6)
 
 

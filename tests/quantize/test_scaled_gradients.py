@@ -10,7 +10,7 @@ from localllm.quantize.moments import Gradients
 from localllm.quantize.scaling import ScaledGradients, TensorScale
 from tests.quantize.gptq.samples import moments, weights
 
-KNOWN = Gradients(moments(64, seed=1), moments(24, rank=4, seed=2))
+KNOWN = Gradients(moments(64, seed=1), (moments(16, rank=4, seed=2), moments(8, rank=2, seed=3)))
 
 
 class OfOneWeight:
@@ -22,7 +22,8 @@ class OfOneWeight:
 
 
 def cost(error: np.ndarray, gradients: Gradients) -> float:
-    return float(np.vdot(gradients.outputs.total @ error, error @ gradients.inputs.total))
+    parts = zip(gradients.outputs, np.split(error, [16]), strict=True)
+    return float(sum(np.vdot(block.total @ rows, rows @ gradients.inputs.total) for block, rows in parts))
 
 
 @pytest.mark.parametrize("with_cols", [False, True])

@@ -12,13 +12,14 @@ from localllm.calibrate import GradientFolder, MomentFolder
 from localllm.calibrate.gradients import BOUNDARY_FILE
 from localllm.errors import RequestError
 from localllm.gguf import GGUFHeader, TensorInfo, read_header
+from localllm.gradients import FisherFactors
 from localllm.llama import Model
 from localllm.llama.encoding import decode
 from localllm.quantize import Rtn, Workers, file_type, plan_mix, quantize
 from localllm.quantize.gptq import SecondMoments
 from localllm.quantize.gptq.two_sided import N_ROWS
 from localllm.quantize.gptq_method import Gptq
-from localllm.quantize.moments import Factors, Gradients
+from localllm.quantize.moments import Factors
 from localllm.quantize.pipeline import read_rows
 from localllm.quantize.two_sided_method import TwoSidedGptq
 from tests.quantize.gptq.samples import moments
@@ -36,6 +37,10 @@ def covered(folder: Path) -> list[TensorInfo]:
     return [tensor for tensor in read_header(folder / "tiny.gguf").tensors if known.covers(tensor.name)]
 
 
+def factors(inputs: SecondMoments, outputs: SecondMoments) -> FisherFactors:
+    return FisherFactors(inputs.total / inputs.n_tokens, (outputs.total / outputs.n_tokens,), 1)
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """A model that was calibrated, a file made of it by feedback between columns, and gradients of all its weights."""
@@ -48,7 +53,7 @@ def folder(tmp_path: Path) -> Path:
         own = MomentFolder.open(tmp_path / "h").second_moments(tensor.name, 0)
         assert own is not None
         outputs = moments(n_rows, rank=max(1, n_rows // 8), seed=seed)
-        gradients.write(tensor.name, Gradients(SecondMoments(own.total, own.n_tokens), outputs))
+        gradients.write(tensor.name, factors(SecondMoments(own.total, own.n_tokens), outputs))
     return tmp_path
 
 
@@ -61,7 +66,7 @@ def loss(folder: Path, made: Path) -> float:
         found = gradients.gradients(tensor.name)
         weights = weights_of(ours, tensor.name).astype(np.float64)
         error = weights - weights_of(theirs, tensor.name)
-        sizes = [np.vdot(found.outputs.total @ e, e @ found.inputs.total) for e in (error, weights)]
+        sizes = [np.vdot(found.outputs[0].total @ e, e @ found.inputs.total) for e in (error, weights)]
         total += float(sizes[0] / sizes[1])
     return total
 
@@ -109,7 +114,7 @@ def test_gradients_of_another_model_are_refused(folder: Path) -> None:
 
 def test_gradients_of_another_shape_are_refused_by_name(folder: Path) -> None:
     name = covered(folder)[0].name
-    GradientFolder.open(folder / "h" / "gradients").write(name, Gradients(moments(32), moments(16)))
+    GradientFolder.open(folder / "h" / "gradients").write(name, factors(moments(32), moments(16)))
     with pytest.raises(RequestError, match=f"gradients of {name} are of 32 columns and 16 rows"):
         make(folder, "q.gguf", request_for(folder, moments="h"))
     assert not (folder / "q.gguf").exists()
@@ -119,7 +124,7 @@ def test_gradients_that_are_nothing_are_refused(folder: Path) -> None:
     tensor = covered(folder)[0]
     nothing = SecondMoments(np.zeros((tensor.shape[0],) * 2, dtype=np.float32), 1)
     path = GradientFolder.open(folder / "h" / "gradients")
-    path.write(tensor.name, Gradients(nothing, moments(tensor.shape[1])))
+    path.write(tensor.name, factors(nothing, moments(tensor.shape[1])))
     with pytest.raises(RequestError, match="all 0"):
         make(folder, "q.gguf", request_for(folder, moments="h"))
 

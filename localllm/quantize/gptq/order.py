@@ -37,11 +37,6 @@ def row_order(importance: NDArray[np.floating[Any]]) -> Order:
     return np.argsort(-importance, kind="stable")
 
 
-def as_they_are(importance: NDArray[np.floating[Any]]) -> Order:
-    """Return the order of the file: [n]."""
-    return np.arange(len(importance))
-
-
 def _parent(size: int, n_cols: int) -> int:
     """Return the size of the parts within which parts of `size` are put in order."""
     larger = [outer for outer in _NESTED if outer > size and n_cols % outer == 0]

@@ -22,3 +22,8 @@ def moments(n_cols: int = 512, n_tokens: int = 4000, rank: int = 40, seed: int =
     x = (x + rng.standard_normal((n_tokens, n_cols))) * rng.lognormal(0, 0.7, n_cols)
     x = x.astype(np.float32)
     return SecondMoments(x.T @ x, n_tokens)
+
+
+def as_they_are(importance: np.ndarray) -> np.ndarray:
+    """Return the order of the file: [n]."""
+    return np.arange(len(importance))

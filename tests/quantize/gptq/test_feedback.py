@@ -13,9 +13,8 @@ from localllm.errors import ModelError, RequestError
 from localllm.llama.encoding import decode, encode, row_bytes
 from localllm.quantize.gptq import Conditioning, Factor, SecondMoments, encode_with_feedback, factorize, proxy_loss
 from localllm.quantize.gptq.formats import block_format
-from localllm.quantize.gptq.order import as_they_are
 from tests.quantize.gptq import oracle
-from tests.quantize.gptq.samples import KINDS, moments, weights
+from tests.quantize.gptq.samples import KINDS, as_they_are, moments, weights
 
 ROUNDS_WITH_STORED_SCALES = ("q2_K", "q3_K", "q4_K", "q5_K", "q6_K")
 """Types whose codes ggml chooses once more, with the scales as stored. Of the others it keeps the search's codes (Q4_0

@@ -8,9 +8,9 @@ import pytest
 from localllm.errors import RequestError
 from localllm.quantize.gptq import Conditioning, SecondMoments, factorize, proxy_loss
 from localllm.quantize.gptq.cholesky import NotPositiveDefinite, upper_factor
-from localllm.quantize.gptq.order import as_they_are, column_order
+from localllm.quantize.gptq.order import column_order
 from tests.quantize.gptq import oracle
-from tests.quantize.gptq.samples import moments, weights
+from tests.quantize.gptq.samples import as_they_are, moments, weights
 
 
 def mean_of(m: SecondMoments) -> np.ndarray:
