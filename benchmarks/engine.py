@@ -27,7 +27,6 @@ A verdict line is PASS or FAIL, the claim, its bound, and the measured number wi
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import time
 from collections.abc import Callable
@@ -39,7 +38,7 @@ import overhead
 import prefix
 import throughput
 from ours import Settings
-from report import PartResult, introduce
+from report import PartResult, count_claims, introduce, write_parts
 
 from localllm.hardware.cpu import n_compute_threads
 from localllm.llama import Model
@@ -101,18 +100,8 @@ def main() -> int:
             results[part] = measure(settings, model, args.pairs or (n_quick if args.quick else n_default))
             results[part].raw["seconds"] = time.perf_counter() - started
             results[part].print()
-            _write(args.json, facts, results)
-    verdicts = [v for result in results.values() for v in result.verdicts]
-    print(f"\n{sum(v.holds for v in verdicts)} of {len(verdicts)} claims hold")
-    return 0 if all(v.holds for v in verdicts) else 1
-
-
-def _write(path: Path | None, facts: dict[str, str], results: dict[str, PartResult]) -> None:
-    """Write what there is so far, so that an interrupted run is not lost."""
-    if path is None:
-        return
-    parts = {name: asdict(result) for name, result in results.items()}
-    path.write_text(json.dumps({"machine": facts, "parts": parts}, indent=1, default=str) + "\n")
+            write_parts(args.json, facts, results)
+    return count_claims(results.values())
 
 
 if __name__ == "__main__":

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import platform
 import sys
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +46,20 @@ class PartResult:
             print(f"  {name:<{width}}  {value}")
         for verdict in self.verdicts:
             print(f"  {verdict}")
+
+
+def write_parts(path: Path | None, facts: dict[str, str], parts: Mapping[str, PartResult]) -> None:
+    """Write everything that is known so far as JSON, if a file is named."""
+    if path is not None:
+        found = {"machine": facts, "parts": {name: asdict(part) for name, part in parts.items()}}
+        path.write_text(json.dumps(found, indent=1, default=str) + "\n", encoding="utf-8")
+
+
+def count_claims(parts: Iterable[PartResult]) -> int:
+    """Say how many claims hold; return the exit status: 1 where one does not."""
+    verdicts = [verdict for part in parts for verdict in part.verdicts]
+    print(f"\n{sum(verdict.holds for verdict in verdicts)} of {len(verdicts)} claims hold")
+    return int(not all(verdict.holds for verdict in verdicts))
 
 
 def introduce(model: Path, **more: str) -> dict[str, str]:

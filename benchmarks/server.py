@@ -18,7 +18,6 @@ chat   A conversation of ten turns, in turns with the peer's: how long the first
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import sys
 from dataclasses import asdict
@@ -32,7 +31,7 @@ from our_server import OurServer
 from ours import Settings
 from peer import Peer
 from prompts import sentence
-from report import PartResult, introduce
+from report import PartResult, count_claims, introduce, write_parts
 
 from localllm.hardware.cpu import n_compute_threads
 from localllm.store import resolve
@@ -226,12 +225,8 @@ def main() -> int:
         for part in args.part:
             results[part] = PARTS[part](load, {"ours": ours.port, "peer": peer.port}, args)
             results[part].print()
-            if args.json is not None:
-                parts = {name: asdict(result) for name, result in results.items()}
-                args.json.write_text(json.dumps({"machine": facts, "parts": parts}, indent=1, default=str) + "\n")
-    verdicts = [v for result in results.values() for v in result.verdicts]
-    print(f"\n{sum(v.holds for v in verdicts)} of {len(verdicts)} claims hold")
-    return 0 if all(v.holds for v in verdicts) else 1
+            write_parts(args.json, facts, results)
+    return count_claims(results.values())
 
 
 if __name__ == "__main__":

@@ -25,10 +25,8 @@ def _difference(reference: Model, other: Model) -> str | None:
     ours, theirs = other.vocab, reference.vocab
     if ours.n_tokens != theirs.n_tokens:
         return f"{ours.n_tokens} tokens and {theirs.n_tokens}"
-    for token in range(ours.n_tokens):
-        text, expected = ours.text(token), theirs.text(token)
-        if text != expected:
-            return f"token {token} is {text!r} and {expected!r}"
+    if (difference := ours.difference(theirs)) is not None:
+        return difference
     if (ours.add_bos, ours.bos) != (theirs.add_bos, theirs.bos):
         return f"a text begins with {_beginning(other)} and {_beginning(reference)}"
     return None

@@ -145,6 +145,14 @@ class Vocab:
         spelling, handle = self._lib.llama_vocab_get_text, self.handle
         return [spelling(handle, token) for token in range(n)]
 
+    def difference(self, other: Vocab) -> str | None:
+        """Say which token, the first of those that both have, is spelled otherwise; None where all are the same."""
+        n = min(self.n_tokens, other.n_tokens)
+        for token, (ours, theirs) in enumerate(zip(self.raw_texts(n), other.raw_texts(n), strict=True)):
+            if ours != theirs:
+                return f"token {token} is {self.text(token)!r} and {other.text(token)!r}"
+        return None
+
     def piece(self, token: int, *, special: bool = False) -> bytes:
         """Return the bytes that the token stands for; control tokens are empty unless `special`."""
         if special:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from localllm.engine import Engine
+from localllm.engine import aside as aside_module
 from localllm.hardware.types import LoadPlan, MemoryEstimate, SpecMode
 from localllm.llama import LoraAdapter, Model
 from tests.engine.driving import EngineFactory
@@ -96,3 +97,18 @@ def make_engine(tiny: Model) -> Iterator[EngineFactory]:
 @pytest.fixture
 def engine(make_engine: Callable[..., Engine]) -> Engine:
     return make_engine()
+
+
+@pytest.fixture
+def made(monkeypatch: pytest.MonkeyPatch) -> list[aside_module.Aside]:
+    """Collects the second contexts that an engine makes, and lets every long prompt have one."""
+    contexts: list[aside_module.Aside] = []
+    original = aside_module.Aside.__init__
+
+    def init(self: aside_module.Aside, *args: object) -> None:
+        original(self, *args)  # type: ignore[arg-type]
+        contexts.append(self)
+
+    monkeypatch.setattr(aside_module.Aside, "__init__", init)
+    monkeypatch.setattr(aside_module, "TILE_TOKENS", 10**6)
+    return contexts

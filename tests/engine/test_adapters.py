@@ -194,21 +194,6 @@ def test_constant_arrivals_of_one_set_do_not_starve_another(make: Callable[..., 
     assert clock_s.ttft_s < 20 * TURN_S
 
 
-@pytest.fixture
-def made(monkeypatch: pytest.MonkeyPatch) -> list[aside_module.Aside]:
-    """Collects the second contexts that an engine makes, and lets every long prompt have one."""
-    contexts: list[aside_module.Aside] = []
-    original = aside_module.Aside.__init__
-
-    def init(self: aside_module.Aside, *args: object) -> None:
-        original(self, *args)  # type: ignore[arg-type]
-        contexts.append(self)
-
-    monkeypatch.setattr(aside_module.Aside, "__init__", init)
-    monkeypatch.setattr(aside_module, "TILE_TOKENS", 10**6)
-    return contexts
-
-
 @pytest.mark.usefixtures("short_turns")
 def test_prompt_computed_aside_has_its_own_adapters_and_streams_have_theirs(
     make: Callable[..., Engine], tiny: Model, adapters: list[LoraAdapter], made: list[aside_module.Aside]

@@ -15,21 +15,6 @@ KV = "q8_0"
 
 
 @pytest.fixture
-def made(monkeypatch: pytest.MonkeyPatch) -> list[aside_module.Aside]:
-    """Collects the second contexts that an engine makes, and lets every long prompt have one."""
-    contexts: list[aside_module.Aside] = []
-    original = aside_module.Aside.__init__
-
-    def init(self: aside_module.Aside, *args: object) -> None:
-        original(self, *args)  # type: ignore[arg-type]
-        contexts.append(self)
-
-    monkeypatch.setattr(aside_module.Aside, "__init__", init)
-    monkeypatch.setattr(aside_module, "TILE_TOKENS", 10**6)
-    return contexts
-
-
-@pytest.fixture
 def busy(make_engine: EngineFactory) -> Callable[..., tuple[Engine, Outcome]]:
     """Returns an engine with one running stream."""
 

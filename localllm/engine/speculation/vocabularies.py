@@ -41,8 +41,4 @@ def _difference(target: Model, draft: Model) -> str | None:
         return f"it has {ours.n_tokens} tokens and the other {theirs.n_tokens}; {MAX_SIZE_DIFFERENCE} may be missing"
     if (ours.add_bos, ours.bos, ours.eos) != (theirs.add_bos, theirs.bos, theirs.eos):
         return "their texts begin or end with different tokens"
-    n_common = min(ours.n_tokens, theirs.n_tokens)
-    for token, (text, expected) in enumerate(zip(ours.raw_texts(n_common), theirs.raw_texts(n_common), strict=True)):
-        if text != expected:
-            return f"token {token} is {ours.text(token)!r} and {theirs.text(token)!r}"
-    return None
+    return ours.difference(theirs)
