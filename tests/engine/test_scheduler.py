@@ -49,6 +49,18 @@ def test_chunk_of_a_prompt_is_short_enough_for_streams_of_other_sets(scheduler: 
     assert 0 < plan.n_chunk == scheduler.cost.chunk(1) < scheduler.cost.chunk(0)
 
 
+def test_same_streams_have_the_same_plan_until_one_stops_or_has_more_to_compute(scheduler: Scheduler) -> None:
+    scheduler.running.append(sequence(2, A, 20, 19))
+    steady = scheduler.plan()
+    assert scheduler.plan() is steady
+    scheduler.running[1].tokens.append(7)
+    assert [n for _, n in scheduler.plan().chunks] == [2]
+    scheduler.running.pop()
+    assert [s.request_id for s in scheduler.plan().streams] == [1]
+    scheduler.running.append(sequence(3, B, 30, 29))
+    assert scheduler.plan().adapters == B
+
+
 def test_sequence_computed_aside_has_no_turn(scheduler: Scheduler) -> None:
     scheduler.aside = sequence(2, B, 500)
     scheduler.running.append(scheduler.aside)

@@ -22,6 +22,7 @@ from localllm.quantize.gptq_method import Gptq
 from localllm.quantize.moments import Factors
 from localllm.quantize.pipeline import read_rows
 from localllm.quantize.two_sided_method import TwoSidedGptq
+from localllm.workshop import Knobs
 from tests.quantize.gptq.samples import moments
 from tests.tiny_model import write_tiny_model
 from tests.workshop.test_quantization import TEXT, make, request_for
@@ -77,6 +78,17 @@ def test_gradients_beside_the_moments_are_used_and_the_file_loads(folder: Path) 
     assert loss(folder, made.path) < 0.9 * loss(folder, folder / "one.gguf")
     with Model(made.path) as model:
         assert model.vocab.n_tokens > 0
+
+
+def test_knobs_leave_out_gradients_and_sinks(folder: Path) -> None:
+    request = request_for(folder, moments="h")
+    without = make(folder, "without.gguf", replace(request, knobs=Knobs(has_gradients=False)))
+    assert without.path.read_bytes() == (folder / "one.gguf").read_bytes()
+    plain = make(folder, "plain.gguf", replace(request, knobs=Knobs(has_gradients=False, has_sinks=False)))
+    ours, theirs = read_header(plain.path), read_header(without.path)
+    names = [tensor.name for tensor in covered(folder)]
+    differ = {name.split(".")[2] for name in names if (weights_of(ours, name) != weights_of(theirs, name)).any()}
+    assert differ == {"attn_k", "attn_v"}
 
 
 def test_tensors_without_gradients_are_made_as_without(folder: Path) -> None:
