@@ -8,9 +8,10 @@ open side by side, and read prose, code and conversations that the calibration h
 KL(REF ‖ file) in nats, and how often both find the same token likeliest.
 
 DIR keeps what was calibrated and made, so a second run measures only what is new. --variants are ways of ours:
-"name:method=awq+gptq,sized=1,sinks=0,gradients=0,sweeps=1,shrinkage=0.1,damping=0.01". sized=1 chooses a type for each
-tensor, as `localllm quantize --target-size` does; sinks=0 gives K and V the H of all others; gradients, which
---kl-chunks collects, count wherever they are there, but for gradients=0; shrinkage=1 is the diagonal of H alone.
+"name:method=awq+gptq,sized=1,sinks=0,gradients=0,refits=1,sweeps=1,shrinkage=0.1,damping=0.01". sized=1 chooses a type
+for each tensor, as `localllm quantize --target-size` does; sinks=0 gives K and V the H of all others; gradients, which
+--kl-chunks collects, count wherever they are there, but for gradients=0; shrinkage=1 is the diagonal of H alone;
+refits=0 keeps the scales that were searched before the codes were chosen, sweeps=0 the codes as feedback left them.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from localllm.gradients import GradientProgress
 from localllm.hardware import n_compute_threads
 from localllm.llama import Model, QuantizeParams, quantize_model
 from localllm.quantize import Imatrix, Mix, file_type
-from localllm.quantize.gptq import Conditioning
+from localllm.quantize.gptq import Conditioning, Effort
 from localllm.workshop import METHODS, Budget, CalibrationRequest, Knobs, QuantizeRequest, calibrate_file, quantize_file
 
 TYPES = ("Q4_K_M", "Q3_K_M", "Q2_K", "IQ4_XS")
@@ -57,10 +58,11 @@ class Variant:
         method = values.pop("method", "gptq")
         if method not in METHODS:
             raise argparse.ArgumentTypeError(f"{method} is none of {', '.join(METHODS)}")
-        is_sized, n_sweeps = values.pop("sized", "0") == "1", int(values.pop("sweeps", 1))
+        is_sized = values.pop("sized", "0") == "1"
+        effort = Effort(int(values.pop("refits", 1)), int(values.pop("sweeps", 1)))
         has_sinks, has_gradients = (values.pop(key, "1") == "1" for key in ("sinks", "gradients"))
         conditioning = Conditioning(**{key: float(value) for key, value in values.items()})
-        return cls(name, method, Knobs(conditioning, n_sweeps, has_sinks, has_gradients), is_sized)
+        return cls(name, method, Knobs(conditioning, effort, has_sinks, has_gradients), is_sized)
 
 
 def main() -> None:

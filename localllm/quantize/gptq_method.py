@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from localllm.gguf import GGMLType, TensorInfo
-from localllm.quantize.gptq import encode_with_feedback
+from localllm.quantize.gptq import DEFAULT_EFFORT, Effort, encode_with_feedback
 from localllm.quantize.method import Encoder
 from localllm.quantize.moments import Factors
 from localllm.quantize.rtn import Rtn
@@ -23,17 +23,17 @@ class Gptq:
         workers: the threads to use.
         factors: of the inputs.
         otherwise: for tensors without moments.
-        n_sweeps: of coordinate descent after the feedback.
+        effort: how often codes and scales are gone over again.
     """
 
     name = "gptq"
     needs_whole_matrices = False
 
-    def __init__(self, workers: Workers, factors: Factors, otherwise: Rtn, *, n_sweeps: int = 1) -> None:
+    def __init__(self, workers: Workers, factors: Factors, otherwise: Rtn, effort: Effort = DEFAULT_EFFORT) -> None:
         self._workers = workers
         self._factors = factors
         self._otherwise = otherwise
-        self._n_sweeps = n_sweeps
+        self._effort = effort
 
     def begin(self, tensor: TensorInfo, kind: GGMLType) -> Encoder:
         """Return the encoder of a tensor.
@@ -47,7 +47,7 @@ class Gptq:
         def encode_rows(rows: NDArray[np.float32], matrix: int) -> NDArray[np.uint8]:
             factor = self._factors.of(tensor, matrix)
             return self._workers.map_rows(
-                lambda part: encode_with_feedback(kind.name, part, factor, n_sweeps=self._n_sweeps), rows, N_ROWS
+                lambda part: encode_with_feedback(kind.name, part, factor, self._effort), rows, N_ROWS
             )
 
         return encode_rows

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from localllm.errors import RequestError
 from localllm.gguf import GGMLType, TensorInfo, printable
-from localllm.quantize.gptq import Conditioning, factorize
+from localllm.quantize.gptq import DEFAULT_EFFORT, Conditioning, Effort, factorize
 from localllm.quantize.gptq.order import row_order
 from localllm.quantize.gptq.two_sided import encode_with_both_feedbacks
 from localllm.quantize.method import Encoder, Method
@@ -26,19 +26,19 @@ class TwoSidedGptq:
         moments: of the inputs.
         gradients: of the weights.
         otherwise: for tensors without gradients, and those of experts.
-        n_sweeps: of coordinate descent after the feedback.
+        effort: how often codes and scales are gone over again.
     """
 
     name = "gptq"
     needs_whole_matrices = True
 
     def __init__(
-        self, moments: MomentSource, gradients: GradientSource, otherwise: Method, *, n_sweeps: int = 1
+        self, moments: MomentSource, gradients: GradientSource, otherwise: Method, effort: Effort = DEFAULT_EFFORT
     ) -> None:
         self._moments = moments
         self._gradients = gradients
         self._otherwise = otherwise
-        self._n_sweeps = n_sweeps
+        self._effort = effort
 
     def begin(self, tensor: TensorInfo, kind: GGMLType) -> Encoder:
         """Return the encoder of a tensor.
@@ -58,7 +58,7 @@ class TwoSidedGptq:
             coded, start = [], 0
             for block in outputs:
                 some = rows[start : start + len(block.order)]
-                coded.append(encode_with_both_feedbacks(kind.name, some, inputs, block, n_sweeps=self._n_sweeps))
+                coded.append(encode_with_both_feedbacks(kind.name, some, inputs, block, self._effort))
                 start += len(some)
             return np.concatenate(coded)
 

@@ -36,7 +36,7 @@ from localllm.quantize import (
     scaled_imatrix,
 )
 from localllm.quantize.awq import FoldPlan, plan_folds
-from localllm.quantize.gptq import Conditioning
+from localllm.quantize.gptq import DEFAULT_EFFORT, Conditioning, Effort
 from localllm.quantize.gptq_method import Gptq
 from localllm.quantize.metadata import fold_pairs
 from localllm.quantize.method import Method
@@ -63,8 +63,7 @@ class Knobs:
 
     conditioning: Conditioning = field(default_factory=Conditioning)
     """Of H, where there are no gradients."""
-    n_sweeps: int = 1
-    """Of coordinate descent after the feedback."""
+    effort: Effort = DEFAULT_EFFORT
     has_sinks: bool = True
     """The first tokens have their share of what is known of keys' and values' inputs."""
     has_gradients: bool = True
@@ -222,7 +221,7 @@ def _method(
     assert moments is not None, "feedback is calibrated"
     knobs = request.knobs
     of_inputs = ScaledMoments(WithSinks(moments) if knobs.has_sinks else moments, scales)
-    one_sided = Gptq(workers, Factors(of_inputs, knobs.conditioning), rounding, n_sweeps=knobs.n_sweeps)
+    one_sided = Gptq(workers, Factors(of_inputs, knobs.conditioning), rounding, knobs.effort)
     if not knobs.has_gradients or not (moments.path / GRADIENTS).is_dir():
         return one_sided
     gradients = GradientFolder.open(moments.path / GRADIENTS)
@@ -233,7 +232,7 @@ def _method(
             f"{gradients.path} lacks the gradients of some layers.",
             hint="Go on with `localllm imatrix --kl-aware`, or delete it.",
         )
-    return TwoSidedGptq(of_inputs, ScaledGradients(gradients, scales), one_sided, n_sweeps=knobs.n_sweeps)
+    return TwoSidedGptq(of_inputs, ScaledGradients(gradients, scales), one_sided, knobs.effort)
 
 
 def _calibrated(

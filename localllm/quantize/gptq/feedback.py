@@ -15,6 +15,8 @@ on is the weight's whole error, so that each block reads the past once instead o
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from localllm.errors import RequestError
@@ -28,16 +30,28 @@ from localllm.quantize.gptq.order import Order
 from localllm.quantize.gptq.refit import fitted_scale
 
 
-def encode_with_feedback(kind: str, weights: Floats, factor: Factor, *, n_refits: int = 1, n_sweeps: int = 1) -> Bytes:
+@dataclass(frozen=True)
+class Effort:
+    """How often what is coded is gone over again."""
+
+    n_refits: int = 1
+    """How often a group's scale is fitted again to its codes, and the codes to the scale; a try that does not lower the
+    loss is dropped."""
+    n_sweeps: int = 1
+    """How often, in the end, all codes and scales are gone over by coordinate descent."""
+
+
+DEFAULT_EFFORT = Effort()
+
+
+def encode_with_feedback(kind: str, weights: Floats, factor: Factor, effort: Effort = DEFAULT_EFFORT) -> Bytes:
     """Encode rows of weights so that their outputs change least.
 
     Args:
         kind: the block type, by ggml's name; case does not matter.
         weights: [n_rows, n_cols] float32, finite.
         factor: of the second moments of the inputs, n_cols of them.
-        n_refits: how often a group's scale is fitted again to its codes, and the codes to the scale; a try that does
-            not lower the loss is dropped.
-        n_sweeps: how often all codes and scales are then gone over again by coordinate descent.
+        effort: how often codes and scales are gone over again.
 
     Returns:
         [n_rows, row_bytes] uint8: what ggml decodes.
@@ -55,8 +69,8 @@ def encode_with_feedback(kind: str, weights: Floats, factor: Factor, *, n_refits
     for start in range(0, n_cols, fmt.block_size):
         here = slice(start, start + fmt.block_size)
         pushed = factor.coupling[:start, here].T @ errors[:start]
-        blocks.append(_code_block(fmt, columns[here], pushed, errors[here], factor.part(here), n_refits))
-    for _ in range(n_sweeps):
+        blocks.append(_code_block(fmt, columns[here], pushed, errors[here], factor.part(here), effort.n_refits))
+    for _ in range(effort.n_sweeps):
         descend(fmt, blocks, columns, errors, factor.hessian)
     return _packed(fmt, blocks, factor.order)
 

@@ -20,7 +20,7 @@ import numpy as np
 from localllm.errors import RequestError
 from localllm.llama.encoding import decode
 from localllm.quantize.gptq.blocks import Bytes, Floats
-from localllm.quantize.gptq.feedback import encode_with_feedback
+from localllm.quantize.gptq.feedback import DEFAULT_EFFORT, Effort, encode_with_feedback
 from localllm.quantize.gptq.hessian import Factor
 
 N_ROWS = 64
@@ -29,7 +29,13 @@ a loss that is less by 1 to 13 hundredths of that without feedback between rows.
 
 
 def encode_with_both_feedbacks(
-    kind: str, weights: Floats, inputs: Factor, outputs: Factor, *, n_rows: int = N_ROWS, n_sweeps: int = 1
+    kind: str,
+    weights: Floats,
+    inputs: Factor,
+    outputs: Factor,
+    effort: Effort = DEFAULT_EFFORT,
+    *,
+    n_rows: int = N_ROWS,
 ) -> Bytes:
     """Encode all rows of a matrix so that the model's predictions change least.
 
@@ -38,8 +44,8 @@ def encode_with_both_feedbacks(
         weights: [n_rows, n_cols] float32, finite; the whole matrix, since rows know of each other.
         inputs: of the second moments of the inputs, n_cols of them.
         outputs: of the second moments of the outputs' gradients, n_rows of them, in `row_order`.
+        effort: how often codes and scales are gone over again.
         n_rows: of a block, at least 1; fewer find more, and take longer.
-        n_sweeps: of coordinate descent, as in `encode_with_feedback`.
 
     Returns:
         [n_rows, row_bytes] uint8: what ggml decodes.
@@ -59,6 +65,6 @@ def encode_with_both_feedbacks(
         here = slice(start, start + n_rows)
         pushed = outputs.coupling[:start, here].T @ errors[:start]
         targets = rows[here] + outputs.part(here).compensation(pushed)
-        coded.append(encode_with_feedback(kind, targets, inputs, n_sweeps=n_sweeps))
+        coded.append(encode_with_feedback(kind, targets, inputs, effort))
         np.subtract(rows[here], decode(kind, coded[-1]), out=errors[here])
     return np.concatenate(coded)[np.argsort(outputs.order)]

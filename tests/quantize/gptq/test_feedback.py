@@ -11,7 +11,15 @@ from hypothesis import strategies as st
 
 from localllm.errors import ModelError, RequestError
 from localllm.llama.encoding import decode, encode, row_bytes
-from localllm.quantize.gptq import Conditioning, Factor, SecondMoments, encode_with_feedback, factorize, proxy_loss
+from localllm.quantize.gptq import (
+    Conditioning,
+    Effort,
+    Factor,
+    SecondMoments,
+    encode_with_feedback,
+    factorize,
+    proxy_loss,
+)
 from localllm.quantize.gptq.formats import block_format
 from tests.quantize.gptq import oracle
 from tests.quantize.gptq.samples import KINDS, as_they_are, moments, weights
@@ -35,7 +43,7 @@ def test_codes_are_those_of_the_textbook(kind: str) -> None:
     n_cols = 512 if block_format(kind).block_size == 256 else 96
     m, rows = moments(n_cols, seed=4), weights(12, n_cols, seed=4)
     factor = factorize(m, Conditioning(0.1, 0.01), arrange=as_they_are)
-    ours = decode(kind, encode_with_feedback(kind, rows, factor, n_refits=0, n_sweeps=0))
+    ours = decode(kind, encode_with_feedback(kind, rows, factor, Effort(0, 0)))
     h = oracle.conditioned(m.total.astype(np.float64) / m.n_tokens, 0.1, 0.01)
     theirs = np.array([oracle.feed_back(kind, row, h) for row in rows])
     same = np.isclose(ours, theirs, rtol=1e-4, atol=1e-7).all(axis=1)
@@ -65,7 +73,7 @@ def test_inputs_that_are_not_correlated_change_little(kind: str) -> None:
 @pytest.mark.parametrize("kind", ROUNDS_WITH_STORED_SCALES)
 def test_without_correlations_the_codes_are_ggmls_own(kind: str) -> None:
     rows = weights(32, 512)
-    ours = encode_with_feedback(kind, rows, identity(512), n_refits=0, n_sweeps=0)
+    ours = encode_with_feedback(kind, rows, identity(512), Effort(0, 0))
     theirs = encode(kind, rows, np.ones(512, dtype=np.float32))
     np.testing.assert_array_equal(decode(kind, ours), decode(kind, theirs))
 
@@ -74,7 +82,7 @@ def test_without_correlations_the_codes_are_ggmls_own(kind: str) -> None:
 def test_without_correlations_the_codes_are_nearest_to_the_stored_scales(kind: str) -> None:
     rows = weights(32, 512)
     fmt = block_format(kind)
-    ours = decode(kind, encode_with_feedback(kind, rows, identity(512), n_refits=0, n_sweeps=0))
+    ours = decode(kind, encode_with_feedback(kind, rows, identity(512), Effort(0, 0)))
     in_blocks = rows.reshape(32, -1, fmt.block_size)
     theirs = np.stack(
         [decode(kind, encode(kind, in_blocks[:, i], np.ones(fmt.block_size, dtype=np.float32)))
@@ -89,7 +97,7 @@ def test_refits_never_make_the_given_loss_larger(kind: str) -> None:
     factor = factorize(m, Conditioning(0.0, 0.01))
     h = oracle.conditioned(m.total.astype(np.float64) / m.n_tokens, 0.0, 0.01)
     plain, refitted = (
-        oracle.proxy_loss(rows - decode(kind, encode_with_feedback(kind, rows, factor, n_refits=n, n_sweeps=0)), h)
+        oracle.proxy_loss(rows - decode(kind, encode_with_feedback(kind, rows, factor, Effort(n, 0))), h)
         for n in (0, 2)
     )
     assert refitted < 1.01 * plain
@@ -104,7 +112,7 @@ def test_every_sweep_lowers_each_rows_loss(kind: str, seed: int) -> None:
     h = oracle.conditioned(m.total.astype(np.float64) / m.n_tokens, 0.1, 0.01)
     losses = []
     for n_sweeps in (0, 1, 3):
-        errors = rows - decode(kind, encode_with_feedback(kind, rows, factor, n_sweeps=n_sweeps))
+        errors = rows - decode(kind, encode_with_feedback(kind, rows, factor, Effort(n_sweeps=n_sweeps)))
         losses.append(np.array([oracle.proxy_loss(row[None], h) for row in errors]))
     assert (losses[1] <= losses[0] * (1 + 1e-4)).all() and (losses[2] <= losses[1] * (1 + 1e-4)).all()
     assert losses[2].sum() < losses[0].sum()
