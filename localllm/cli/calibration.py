@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from localllm.calibrate import Progress
     from localllm.gradients import GradientProgress
 
+N_KL_CHUNKS = 24
+"""Chunks that are read for the gradients of the predictions, unless told."""
+
 
 def memory_bytes(text: str | None) -> int | None:
     """Return what --memory says in bytes; None for what is usual.

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from localllm.cli.calibration import CalibrationStatus, memory_bytes
+from localllm.cli.calibration import N_KL_CHUNKS, CalibrationStatus, memory_bytes
 from localllm.cli.options import machine_options
 from localllm.cli.screen import notice
 from localllm.cli.status import LOG_EVERY_S, StatusLine
@@ -40,7 +40,7 @@ _FILE = click.Path(path_type=Path)
     "--kl-chunks",
     "n_kl_chunks",
     metavar="N",
-    default=24,
+    default=N_KL_CHUNKS,
     show_default=True,
     type=click.IntRange(1),
     help="How many chunks --kl-aware reads.",

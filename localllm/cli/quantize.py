@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from localllm.cli.calibration import memory_bytes
+from localllm.cli.calibration import N_KL_CHUNKS, memory_bytes
 from localllm.cli.numbers import json_text
 from localllm.cli.options import thread_options
 from localllm.cli.output_files import STDOUT
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from localllm.cli.files_report import FilesReport
     from localllm.gguf import GGMLType, GGUFHeader
     from localllm.quantize import Mix, MixOptions, Quantized
-    from localllm.workshop import Budget
+    from localllm.workshop import Budget, QuantizeRequest
 
 METHODS = ("gptq", "rtn", "awq", "awq+gptq")
 _FILE = click.Path(path_type=Path)
@@ -63,6 +63,11 @@ _FILE = click.Path(path_type=Path)
 @click.option("--chunks", "n_chunks", metavar="N", type=int, help="How many chunks of 512 tokens to read at most.")
 @click.option(
     "--moments", metavar="DIR", type=_FILE, help="Keep the calibration there; one that is there is used as it is."
+)
+@click.option(
+    "--kl-aware",
+    is_flag=True,
+    help="Calibrate with the gradients of the predictions, too: the file is closer to SRC, and takes longer to make.",
 )
 @click.option("--memory", metavar="SIZE", help="What the calibration may take, such as 8GB.")
 @click.option(
@@ -104,6 +109,7 @@ def command(
     files: tuple[Path, ...],
     n_chunks: int | None,
     moments: Path | None,
+    kl_aware: bool,
     memory: str | None,
     imatrix_file: Path | None,
     tensor_types: tuple[str, ...],
@@ -117,46 +123,46 @@ def command(
     as_json: bool,
     **flags: str | None,
 ) -> None:
-    """Make a quantized GGUF file of a 16-bit one, which any llama.cpp loads.
+    """Make a quantized GGUF file, which any llama.cpp loads, of a 16-bit one or of a Hugging Face folder.
 
     File types: Q2_K, Q2_K_S, Q3_K_S, Q3_K_M, Q3_K_L, Q4_K_S, Q4_K_M, Q5_K_S, Q5_K_M, Q6_K, Q4_0, Q4_1, Q5_0, Q5_1,
     Q8_0, IQ4_NL, IQ4_XS, F16, BF16. Each tensor's type follows from them by llama.cpp's rules.
 
     \b
-    localllm quantize model-F16.gguf model-Q4_K_M.gguf --imatrix model.imatrix.gguf
+    localllm quantize model-F16.gguf model-Q4_K_M.gguf
+    localllm quantize ./SmolLM2-135M-Instruct smollm2-Q4_K_M.gguf --method awq+gptq --kl-aware
     localllm quantize model-F16.gguf small.gguf --type Q3_K_M --tensor-type 'ffn_down=Q4_K'
     """
+    if kl_aware and "gptq" not in method:
+        raise RequestError(f"--kl-aware is for error feedback, and --method {method} has none.", hint="Use awq+gptq.")
     settings = load_settings(flags)
-    path = resolve(source)
-    from localllm.workshop import CalibrationRequest, MeasureRequest, QuantizeRequest, quantize_file
-    from localllm.workshop.quantization import plan_quantization
+    path = Path(source) if Path(source).is_dir() else resolve(source)
+    from localllm.workshop import CalibrationRequest, QuantizeRequest
 
     request = QuantizeRequest(
         type_name,
         method,
         _mix_options(tensor_types, output_type, embedding_type, is_pure),
         imatrix_file,
-        CalibrationRequest(files, n_chunks=n_chunks, moments=moments, memory_bytes=memory_bytes(memory)),
+        CalibrationRequest(
+            files,
+            n_chunks=n_chunks,
+            moments=moments,
+            n_kl_chunks=N_KL_CHUNKS if kl_aware else 0,
+            memory_bytes=memory_bytes(memory),
+        ),
         allow_requantize,
         may_replace,
         settings.threads,
         _budget(target_size, target_bpw),
     )
     if dry_run:
-        if request.budget is not None:
-            raise RequestError(
-                "Types for a size are only known once they have been measured.", hint="Leave --dry-run out."
-            )
-        header, mix, without = plan_quantization(path, request)
-        warn_of_types(mix, header, without)
-        click.echo("\n".join(_plan_lines(header, mix)))
+        _show_plan(path, request)
         return
     check_report(report)
     watcher = QuantizingStatus(StatusLine(LOG_EVERY_S))
     try:
-        reporter = None if report is None else Reporter(path, MeasureRequest(n_threads=settings.threads), watcher)
-        made = quantize_file(path, target, request, watcher)
-        found = None if reporter is None else reporter.measure(made, method)
+        made, found = _make(path, target, request, report, watcher)
     finally:
         watcher.status.clear()
     if as_json:
@@ -167,6 +173,29 @@ def command(
         if not as_json:
             found.show()
         write_report(found, report)
+
+
+def _make(
+    source: Path, target: Path, request: QuantizeRequest, report: str | None, watcher: QuantizingStatus
+) -> tuple[Quantized, FilesReport | None]:
+    from localllm.workshop import MeasureRequest, as_gguf, quantize_file
+
+    with as_gguf(source, target, watcher, may_replace=request.may_replace) as path:
+        reporter = None if report is None else Reporter(path, MeasureRequest(n_threads=request.n_threads), watcher)
+        made = quantize_file(path, target, request, watcher)
+        return made, None if reporter is None else reporter.measure(made, request.method)
+
+
+def _show_plan(source: Path, request: QuantizeRequest) -> None:
+    from localllm.workshop.quantization import plan_quantization
+
+    if request.budget is not None:
+        raise RequestError("Types for a size are only known once they have been measured.", hint="Leave --dry-run out.")
+    if source.is_dir():
+        raise RequestError("--dry-run reads a GGUF file; SRC is a folder.", hint="Convert it: localllm convert.")
+    header, mix, without = plan_quantization(source, request)
+    warn_of_types(mix, header, without)
+    click.echo("\n".join(_plan_lines(header, mix)))
 
 
 def _budget(target_size: str | None, target_bpw: float | None) -> Budget | None:

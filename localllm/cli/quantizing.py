@@ -10,14 +10,26 @@ from localllm.cli.screen import notice
 from localllm.cli.tables import duration
 
 if TYPE_CHECKING:
+    from localllm.convert import Conversion
     from localllm.gguf import GGUFHeader
     from localllm.quantize import Mix, Progress
 
 
 class QuantizingStatus(CalibrationStatus):
-    """Shows the progress on the status line, and keeps what was planned last (a `QuantizeWatcher`)."""
+    """Shows the progress on the status line, and keeps what was planned last (a `QuantizeWatcher` and a
+    `SourceWatcher`)."""
 
     mix: Mix
+
+    def converting(self, n_done: int, n_total: int) -> None:
+        """Show how much of a checkpoint is converted."""
+        self.status.show(f"converting {n_done / n_total:.0%}")
+
+    def converted(self, made: Conversion) -> None:
+        """Say what is to be known of what came of it."""
+        self.status.clear()
+        for note in made.notes:
+            notice(note)
 
     def planned(self, header: GGUFHeader, mix: Mix, without_importance: tuple[str, ...]) -> None:
         """Say what is odd about the types."""

@@ -1,7 +1,7 @@
 """Hugging Face checkpoints and LoRA adapters as GGUF files. It knows architectures and tokenizers, not engines."""
 
 from localllm.convert.adapter import convert_adapter
-from localllm.convert.conversion import Conversion, convert
+from localllm.convert.conversion import Conversion, convert, stored_type
 from localllm.convert.families import known_architectures
 from localllm.convert.peft import is_adapter
 from localllm.convert.types import OUTPUT_TYPES, OutputType
@@ -14,4 +14,5 @@ __all__ = [
     "convert_adapter",
     "is_adapter",
     "known_architectures",
+    "stored_type",
 ]

@@ -82,6 +82,18 @@ def convert(
     return Conversion(target, architecture, len(tensors), n_params, n_bytes, tuple(notes))
 
 
+def stored_type(source: Path) -> OutputType:
+    """Return the narrowest type that holds every matrix of a checkpoint as it is; f32 also for what is wider.
+
+    Raises:
+        ModelNotFound, RequestError, InvalidCheckpoint, UnsupportedModel: as `convert`.
+    """
+    tensors = Checkpoint.open(source).tensors.values()
+    kinds = {tensor.dtype for tensor in tensors if tensor.is_float and len(tensor.shape) > 1}
+    narrow: dict[frozenset[str], OutputType] = {frozenset({"BF16"}): "bf16", frozenset({"F16"}): "f16"}
+    return narrow.get(frozenset(kinds), "f32")
+
+
 def _check(path: Path) -> None:
     """Have the finished file read as any other: by our reader, and by llama.cpp, which compares names and shapes.
 

@@ -45,12 +45,19 @@ def check_target(header: GGUFHeader, target: Path, *, may_replace: bool) -> None
     Raises:
         RequestError: the target is one of the source's files, or there already.
     """
-    shown = printable(str(target), 200)
-    if not target.exists():
-        return
-    if any(part.samefile(target) for part in header.parts):
-        raise RequestError(f"{shown} is the source itself.", hint="Write to another file.")
-    if not may_replace:
+    if target.exists() and any(part.samefile(target) for part in header.parts):
+        raise RequestError(f"{printable(str(target), 200)} is the source itself.", hint="Write to another file.")
+    check_replaceable(target, may_replace=may_replace)
+
+
+def check_replaceable(target: Path, *, may_replace: bool) -> None:
+    """Refuse to write over what is there without leave.
+
+    Raises:
+        RequestError: the target is there already.
+    """
+    if target.exists() and not may_replace:
+        shown = printable(str(target), 200)
         raise RequestError(f"{shown} is there already.", hint="Write to another file, or replace it with --force.")
 
 

@@ -13,6 +13,7 @@ from localllm.workshop.measuring import (
     measure_files,
 )
 from localllm.workshop.quantization import METHODS, Knobs, QuantizeRequest, QuantizeWatcher, quantize_file
+from localllm.workshop.source import SourceWatcher, as_gguf
 
 __all__ = [
     "METHODS",
@@ -31,6 +32,8 @@ __all__ = [
     "Measurements",
     "QuantizeRequest",
     "QuantizeWatcher",
+    "SourceWatcher",
+    "as_gguf",
     "bench_file",
     "calibrate_file",
     "check_files",

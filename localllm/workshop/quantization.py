@@ -248,13 +248,21 @@ def _calibrated(
     path = request.imatrix or folder / IMATRIX
     says_nothing = not wanted.files and not wanted.from_self and wanted.n_chunks is None
     is_there = wanted.moments is not None and says_nothing and path.exists() and any(folder.iterdir())
-    if is_there and (not request.has_moments or _has_all(folder, header, imatrix or read_imatrix(path))):
+    if is_there and request.has_moments:
+        is_there = _has_all(folder, header, imatrix or read_imatrix(path))
+    if is_there and (wanted.n_kl_chunks == 0 or _has_gradients(folder)):
         return path
     moments = folder if request.has_moments else None
     may_replace = wanted.moments is None
     asked = replace(wanted, moments=moments, may_replace_moments=may_replace, n_threads=n_threads)
     calibrate_file(header.path, folder / IMATRIX, asked, watcher)
     return path
+
+
+def _has_gradients(folder: Path) -> bool:
+    """Whether a folder holds finished gradients."""
+    path = folder / GRADIENTS
+    return path.is_dir() and GradientFolder.open(path).is_finished
 
 
 def _has_all(folder: Path, header: GGUFHeader, imatrix: Imatrix) -> bool:

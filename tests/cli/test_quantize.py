@@ -9,10 +9,12 @@ from pathlib import Path
 import jsonschema
 import pytest
 
+from localllm.calibrate import GradientFolder
 from localllm.gguf import read_header
 from localllm.quantize import write_imatrix
 from tests.cli.conftest import Cli
 from tests.cli.files_schema import SCHEMA
+from tests.convert.checkpoints import write_llama
 from tests.quantize.peer import Wanted, as_imatrix, types
 from tests.quantize.skeleton import Skeleton
 from tests.runtime.embedding_models import write_encoder
@@ -161,6 +163,43 @@ def test_a_model_that_makes_no_text_cannot_be_reported_on(cli: Cli, tiny: Path) 
     write_encoder(Path("encoder.gguf"))
     result = cli("quantize", "encoder.gguf", "q.gguf", *ONE_THREAD, "--report")
     assert result.code == 3 and "makes no text" in result.err and not Path("q.gguf").exists()
+
+
+def test_a_hugging_face_folder_is_converted_first(cli: Cli, folder: Path) -> None:
+    write_llama(folder / "llama")
+    assert cli("quantize", "llama", "q.gguf", "--type", "Q8_0", *ONE_THREAD).code == 0
+    assert cli("convert", "llama", "converted.gguf", "--type", "f32").code == 0
+    assert cli("quantize", "converted.gguf", "expected.gguf", "--type", "Q8_0", *ONE_THREAD).code == 0
+    assert Path("q.gguf").read_bytes() == Path("expected.gguf").read_bytes()
+    assert not any(name.startswith(".") for name in os.listdir())
+
+
+def test_nothing_is_converted_for_what_is_there_already(cli: Cli, folder: Path) -> None:
+    write_llama(folder / "llama")
+    Path("q.gguf").write_bytes(b"mine")
+    result = cli("quantize", "llama", "q.gguf", *ONE_THREAD)
+    assert result.code == 6 and "q.gguf is there already" in result.err
+    assert Path("q.gguf").read_bytes() == b"mine" and not any(name.startswith(".") for name in os.listdir())
+
+
+def test_a_plan_is_of_a_file(cli: Cli, folder: Path) -> None:
+    write_llama(folder / "llama")
+    result = cli("quantize", "llama", "q.gguf", "--dry-run", *ONE_THREAD)
+    assert result.code == 6 and "SRC is a folder" in result.err and "localllm convert" in result.err
+
+
+def test_gradients_are_for_feedback(cli: Cli, tiny: Path) -> None:
+    result = cli("quantize", "tiny.gguf", "q.gguf", "--kl-aware", *ONE_THREAD)
+    assert result.code == 6 and "--method rtn has none" in result.err
+
+
+def test_gradients_are_collected_where_they_are_missing(cli: Cli, tiny: Path) -> None:
+    Path("text.txt").write_text("The world in the hollow well, and all the other words. " * 300)
+    flags = ("--type", "Q4_0", "--threads", "1", "--moments", "h", "--calibration", "text.txt")
+    assert cli("quantize", "tiny.gguf", "plain.gguf", *flags).code == 0
+    assert cli("quantize", "tiny.gguf", "q.gguf", *flags, "--kl-aware").code == 0
+    assert GradientFolder.open(Path("h/gradients")).is_finished
+    assert Path("q.gguf").read_bytes() != Path("plain.gguf").read_bytes()
 
 
 def test_channels_are_scaled_before_rounding(cli: Cli, folder: Path) -> None:
