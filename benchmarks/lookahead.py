@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import Any
 
 from intervals import ratio_interval
+from spec_answers import Answer, Settings, in_turns, start
 from spec_simulation import flat
 from spec_tasks import TASKS, chat_prompt, prose_prompt
-from speculation import Answer, Settings, in_turns, start
 
 from localllm.engine import Engine
 from localllm.engine.speculation.controller import Controller

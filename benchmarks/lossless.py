@@ -23,8 +23,8 @@ from typing import Any
 
 import numpy as np
 from report import PartResult, introduce
+from spec_answers import Answer, Settings, start
 from spec_prompts import mixed_prompts
-from speculation import Answer, Settings, start
 
 from localllm.engine import Engine, TokenEvent
 from localllm.hardware import n_compute_threads

@@ -7,26 +7,22 @@ with a map (map-k), and a cache of short n-grams (cache). Speeds are the decode 
 from __future__ import annotations
 
 from contextlib import ExitStack, closing
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from intervals import ratio_interval
 from ours import Settings as PeerSettings
 from peer import Peer
+from spec_answers import Settings, start
 from spec_tasks import TASKS, chat_prompt
 
 from localllm.engine import Engine
 from localllm.llama import Model
-
-if TYPE_CHECKING:
-    from speculation import Settings
 
 PEER_KINDS = ("none", "ngram-simple", "ngram-map-k", "ngram-cache")
 
 
 def run_peer(settings: Settings, model: Model) -> dict[str, Any]:
     """Print and return the ratios of speeds: ours over the peer's, for each task and each of its kinds."""
-    from speculation import start
-
     plan = settings.plan
     alike = PeerSettings(
         settings.model,

@@ -7,10 +7,8 @@ cell, so a stream keeps its branches from step to step, and they share only what
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from localllm.engine.cells import CellMemory
+from localllm.engine.cell_memory import CellMemory
 
 
 class _Group:

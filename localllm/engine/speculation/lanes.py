@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-from localllm.engine.cells import CellMemory
+from localllm.engine.cell_memory import CellMemory
 
 MAX_IDLE_CELLS = 2048
 """Cells of lanes that are not in use; more of them would slow every decode of the draft model."""
