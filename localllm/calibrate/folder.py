@@ -261,7 +261,7 @@ class MomentFolder:
         return self.path / f"{name}.json"
 
 
-def check_disk(folder: Path, n_bytes: int, what: str) -> None:
+def check_disk(folder: Path, n_bytes: int, what: str, otherwise: str = "") -> None:
     """Refuse before the work what the disk of a folder has no room for.
 
     Raises:
@@ -271,7 +271,7 @@ def check_disk(folder: Path, n_bytes: int, what: str) -> None:
     if n_bytes > free:
         raise NotEnoughDisk(
             f"The {what} take {format_bytes(n_bytes)}; the disk of {folder} has {format_bytes(free)} free.",
-            hint="Give --moments a folder on another disk.",
+            hint=f"Give --moments a folder on another disk{otherwise}.",
         )
 
 

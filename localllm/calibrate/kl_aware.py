@@ -114,7 +114,8 @@ class _Writer:
         Raises:
             NotEnoughDisk: it has not.
         """
-        check_disk(self.folder.path, sum(map(self._layer_bytes, range(n_layer))), "gradients")
+        need = sum(map(self._layer_bytes, range(n_layer)))
+        check_disk(self.folder.path, need, "gradients", ", or leave --kl-aware out")
 
     def write(self, layer: LayerFactors) -> None:
         """Write a layer, and then that it is done.

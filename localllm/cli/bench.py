@@ -10,7 +10,7 @@ import click
 
 from localllm.cli.calibration import memory_bytes
 from localllm.cli.options import machine_options
-from localllm.cli.output_files import STDOUT, check_writable, write_result
+from localllm.cli.output_files import check_writable, show_report, write_result
 from localllm.cli.plot_file import check_plot, write_plot
 from localllm.cli.quantize import METHODS
 from localllm.cli.quantizing import QuantizingStatus
@@ -20,7 +20,7 @@ from localllm.errors import RequestError
 from localllm.store import resolve
 
 if TYPE_CHECKING:
-    from localllm.cli.files_report import FilesReport
+    pass
 
 _FILE = click.Path(path_type=Path)
 
@@ -121,7 +121,7 @@ def command(
     finally:
         watcher.status.clear()
     report = FilesReport(found.measurements, found.made, method if found.made else None)
-    _show(report, json_file)
+    show_report(report, json_file)
     if markdown is not None:
         write_result(markdown, report.markdown())
     if plot is not None:
@@ -131,12 +131,3 @@ def command(
 def _split(types: Sequence[str], more: Sequence[str]) -> tuple[str, ...]:
     """Return the types that are named, in their order: "Q4_K_M,Q2_K", or one by one."""
     return tuple(name for text in (*types, *more) for name in text.replace(",", " ").split())
-
-
-def _show(report: FilesReport, json_file: str | None) -> None:
-    if json_file == STDOUT:
-        click.echo(report.json())
-        return
-    report.show()
-    if json_file is not None:
-        write_result(json_file, report.json())

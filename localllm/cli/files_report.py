@@ -7,12 +7,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import click
-
 from localllm import __version__
 from localllm.cli.numbers import NOTHING, estimate, json_text
 from localllm.cli.scatter_plot import Point, scatter_plot
-from localllm.cli.screen import notice
 from localllm.cli.tables import duration, size, table
 from localllm.errors import RequestError
 
@@ -36,13 +33,6 @@ class FilesReport:
     """What making them took in all, the calibration included."""
     peak_bytes: int | None = None
     """Resident memory of the process that made them, at most."""
-
-    def show(self) -> None:
-        """Print the table on stdout, and what one must know to read it on stderr."""
-        for line in self.lines():
-            click.echo(line)
-        for line in self.remarks():
-            notice(line)
 
     def lines(self) -> Iterator[str]:
         """Yield the table."""

@@ -13,7 +13,7 @@ import click
 from localllm.cli.calibration import N_KL_CHUNKS, memory_bytes
 from localllm.cli.numbers import json_text
 from localllm.cli.options import thread_options
-from localllm.cli.output_files import STDOUT
+from localllm.cli.output_files import STDOUT, show_report
 from localllm.cli.quantize_report import Reporter, check_report, write_report
 from localllm.cli.quantizing import QuantizingStatus, warn_of_types
 from localllm.cli.screen import notice
@@ -171,7 +171,7 @@ def command(
         notice(f"{made.path.name}: {size(made.n_bytes)}, {made.bpw:.2f} bits per weight, in {duration(made.elapsed_s)}")
     if found is not None and report is not None:
         if not as_json:
-            found.show()
+            show_report(found, None)
         write_report(found, report)
 
 

@@ -54,6 +54,18 @@ def new_file(path: Path, n_bytes: int = 0) -> Iterator[BinaryIO]:
         unlink(partial)
 
 
+def make_folder(folder: Path) -> None:
+    """Make a folder, and those above it, unless it is there.
+
+    Raises:
+        RequestError: it cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RequestError(f"Cannot make {folder}: {error.strerror}.", hint="Check the path.") from error
+
+
 def check_room(path: Path, n_bytes: int) -> None:
     """Refuse now what would fail after all the work: a name that cannot be written, a disk without room.
 

@@ -14,6 +14,7 @@ from localllm.calibrate import GRADIENTS, GradientFolder, MomentFolder
 from localllm.errors import RequestError
 from localllm.evaluate import Chunks
 from localllm.gguf import GGUFHeader, read_header
+from localllm.gguf.new_file import make_folder
 from localllm.hardware import n_compute_threads
 from localllm.hardware.blas import blas_threads
 from localllm.quantize import (
@@ -197,10 +198,7 @@ def _folder(target: Path, request: QuantizeRequest) -> Iterator[Path]:
     kept = request.calibration.moments
     folder = kept or target.with_name(f".{target.name}.calibration")
     if request.is_calibrated or request.budget is not None:
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise RequestError(f"Cannot make {folder}: {error.strerror}.", hint="Check the path.") from error
+        make_folder(folder)
     try:
         yield folder
     except BaseException:

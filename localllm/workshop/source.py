@@ -10,6 +10,7 @@ from typing import Protocol
 
 from localllm.convert import Conversion, convert, is_adapter, stored_type
 from localllm.errors import RequestError
+from localllm.gguf.new_file import make_folder
 from localllm.quantize.checks import check_replaceable
 
 
@@ -52,7 +53,7 @@ def as_gguf(source: Path, target: Path, watcher: SourceWatcher, *, may_replace: 
     made = folder / f"{source.resolve().name}.gguf"
     if not _is_newer(made, source):
         kind = stored_type(source)
-        _make_folder(folder)
+        make_folder(folder)
         try:
             watcher.converted(convert(source, made, kind, watcher.converting))
         except BaseException:
@@ -67,10 +68,3 @@ def _is_newer(made: Path, source: Path) -> bool:
     if not made.exists():
         return False
     return made.stat().st_mtime_ns > max(path.stat().st_mtime_ns for path in source.iterdir())
-
-
-def _make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(exist_ok=True)
-    except OSError as error:
-        raise RequestError(f"Cannot make {folder}: {error.strerror}.", hint="Check the path.") from error

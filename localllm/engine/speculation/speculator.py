@@ -10,7 +10,7 @@ import dataclasses
 from collections.abc import Sequence as SequenceOf
 from typing import TYPE_CHECKING
 
-from localllm.engine.sampling import build_draft_chain
+from localllm.engine.sampling import all_bias, build_draft_chain
 from localllm.engine.speculation.acceptance import Acceptance, SharedRates
 from localllm.engine.speculation.controller import Controller
 from localllm.engine.speculation.draft_model import DraftModel, Reader
@@ -156,9 +156,7 @@ class Speculator:
     def _model_drafter(self, model: DraftModel, sequence: Sequence, *, always: bool) -> ModelDrafter:
         request = sequence.request
         chain = None if sequence.rng is None else build_draft_chain(request.sampling)
-        bias = dict(request.sampling.logit_bias)
-        if request.ignore_eos:
-            bias |= dict.fromkeys(self._vocab.eog_tokens, -float("inf"))
+        bias = all_bias(request.sampling, self._vocab.eog_tokens if request.ignore_eos else ())
         sampler = DraftSampler(min(model.n_vocab, self._vocab.n_tokens), bias, chain, sequence.rng)
         return ModelDrafter(model, Reader(sequence.request_id, sequence.tokens, sampler), always=always)
 
