@@ -8,10 +8,12 @@ open side by side, and read prose, code and conversations that the calibration h
 KL(REF ‖ file) in nats, and how often both find the same token likeliest.
 
 DIR keeps what was calibrated and made, so a second run measures only what is new. --variants are ways of ours:
-"name:method=awq+gptq,sized=1,sinks=0,gradients=0,refits=1,sweeps=1,shrinkage=0.1,damping=0.01". sized=1 chooses a type
-for each tensor, as `localllm quantize --target-size` does; sinks=0 gives K and V the H of all others; gradients, which
---kl-chunks collects, count wherever they are there, but for gradients=0; shrinkage=1 is the diagonal of H alone;
-refits=0 keeps the scales that were searched before the codes were chosen, sweeps=0 the codes as feedback left them.
+"name:method=awq+gptq,sized=1,sinks=0,gradients=0,refits=1,sweeps=1,groups=5,shrinkage=0.1,damping=0.01". sized=1
+chooses a type for each tensor, as `localllm quantize --target-size` does; groups=5 calibrates five groups of layers
+one after the other, those before it quantized, which reads the text five times and leaves gradients out; sinks=0 gives
+K and V the H of all others; gradients, which --kl-chunks collects, count wherever they are there, but for gradients=0;
+shrinkage=1 is the diagonal of H alone; refits=0 keeps the scales that were searched before the codes were chosen,
+sweeps=0 the codes as feedback left them.
 """
 
 from __future__ import annotations
@@ -21,10 +23,11 @@ import json
 import resource
 import time
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from quantize_sequential import sequential_moments
 from quantize_texts import eval_sets
 from report import introduce
 
@@ -50,6 +53,8 @@ class Variant:
     knobs: Knobs = field(default_factory=Knobs)
     is_sized: bool = False
     """A type for each tensor, in a file no larger than llama.cpp's."""
+    n_groups: int = 1
+    """Of layers, calibrated one after the other."""
 
     @classmethod
     def parse(cls, text: str) -> Variant:
@@ -59,10 +64,11 @@ class Variant:
         if method not in METHODS:
             raise argparse.ArgumentTypeError(f"{method} is none of {', '.join(METHODS)}")
         is_sized = values.pop("sized", "0") == "1"
+        n_groups = int(values.pop("groups", "1"))
         effort = Effort(int(values.pop("refits", 1)), int(values.pop("sweeps", 1)))
         has_sinks, has_gradients = (values.pop(key, "1") == "1" for key in ("sinks", "gradients"))
         conditioning = Conditioning(**{key: float(value) for key, value in values.items()})
-        return cls(name, method, Knobs(conditioning, effort, has_sinks, has_gradients), is_sized)
+        return cls(name, method, Knobs(conditioning, effort, has_sinks, has_gradients), is_sized, n_groups)
 
 
 def main() -> None:
@@ -109,19 +115,21 @@ class Unwatched:
 def calibrated(args: argparse.Namespace) -> Imatrix:
     """Collect what is to be known of the inputs, or take what a former run left; return the importance matrix."""
     folder, out = calibration_paths(args)
-    request = CalibrationRequest(
-        files=tuple(args.calibration or ()),
-        n_chunks=args.chunks,
-        n_ctx=N_CTX,
-        moments=folder,
-        n_kl_chunks=args.kl_chunks,
-        memory_bytes=int(args.memory * 1e9),
-        n_threads=args.threads,
-    )
+    request = replace(text_of(args), moments=folder, n_kl_chunks=args.kl_chunks)
     started = time.perf_counter()
     made = calibrate_file(args.reference, out, request, Unwatched())
     print(f"calibration: {made.chunks.n_tokens:,} tokens, {time.perf_counter() - started:.0f} s, {peak()}", flush=True)
     return made.imatrix
+
+
+def text_of(args: argparse.Namespace) -> CalibrationRequest:
+    return CalibrationRequest(
+        files=tuple(args.calibration or ()),
+        n_chunks=args.chunks,
+        n_ctx=N_CTX,
+        memory_bytes=int(args.memory * 1e9),
+        n_threads=args.threads,
+    )
 
 
 def calibration_paths(args: argparse.Namespace) -> tuple[Path, Path]:
@@ -157,9 +165,25 @@ def by_us(args: argparse.Namespace, type_name: str, variant: Variant, like: Path
             knobs=variant.knobs,
         )
         started = time.perf_counter()
+        if variant.n_groups > 1:
+            request = sequential(args, variant, target, request)
         made = quantize_file(args.reference, target, request, Unwatched())
         print(f"{target.name}: {made.n_bytes:,} bytes, {time.perf_counter() - started:.0f} s, {peak()}", flush=True)
     return target
+
+
+def sequential(args: argparse.Namespace, variant: Variant, target: Path, request: QuantizeRequest) -> QuantizeRequest:
+    """Have the moments be those of quantized inputs."""
+    folder = target.with_suffix(".moments")
+
+    def make(path: Path, asked: QuantizeRequest) -> None:
+        quantize_file(args.reference, path, asked, Unwatched())
+
+    def calibrate(path: Path, moments: Path) -> None:
+        calibrate_file(path, moments / "imatrix.gguf", replace(text_of(args), moments=moments), Unwatched())
+
+    sequential_moments(args.reference, request, folder, variant.n_groups, make, calibrate)
+    return replace(request, calibration=CalibrationRequest(moments=folder))
 
 
 def measure(args: argparse.Namespace, files: dict[str, dict[str, Path]]) -> dict[str, Any]:
