@@ -12,6 +12,7 @@ from localllm.quantize.gptq.order import row_order
 from localllm.quantize.gptq.two_sided import encode_with_both_feedbacks
 from localllm.quantize.method import Encoder, Method
 from localllm.quantize.moments import Gradients, GradientSource, MomentSource
+from localllm.quantize.workers import Workers
 
 _OUTPUTS = Conditioning(shrinkage=0.2)
 """Gradients are noisier than activations: only a few tokens of a text cost much."""
@@ -23,6 +24,7 @@ class TwoSidedGptq:
     The moments of the inputs are half the plain ones, which many tokens were read for, and half the weighted ones.
 
     Args:
+        workers: the threads to use.
         moments: of the inputs.
         gradients: of the weights.
         otherwise: for tensors without gradients, and those of experts.
@@ -33,8 +35,14 @@ class TwoSidedGptq:
     needs_whole_matrices = True
 
     def __init__(
-        self, moments: MomentSource, gradients: GradientSource, otherwise: Method, effort: Effort = DEFAULT_EFFORT
+        self,
+        workers: Workers,
+        moments: MomentSource,
+        gradients: GradientSource,
+        otherwise: Method,
+        effort: Effort = DEFAULT_EFFORT,
     ) -> None:
+        self._workers = workers
         self._moments = moments
         self._gradients = gradients
         self._otherwise = otherwise
@@ -55,12 +63,8 @@ class TwoSidedGptq:
         outputs = [factorize(block, _OUTPUTS, arrange=row_order) for block in found.outputs]
 
         def encode_rows(rows: NDArray[np.float32], _: int) -> NDArray[np.uint8]:
-            coded, start = [], 0
-            for block in outputs:
-                some = rows[start : start + len(block.order)]
-                coded.append(encode_with_both_feedbacks(kind.name, some, inputs, block, self._effort))
-                start += len(some)
-            return np.concatenate(coded)
+            run = self._workers.map
+            return encode_with_both_feedbacks(kind.name, rows, inputs, outputs, self._effort, run=run)
 
         return encode_rows
 

@@ -230,7 +230,7 @@ def _method(
             f"{gradients.path} lacks the gradients of some layers.",
             hint="Go on with `localllm imatrix --kl-aware`, or delete it.",
         )
-    return TwoSidedGptq(of_inputs, ScaledGradients(gradients, scales), one_sided, knobs.effort)
+    return TwoSidedGptq(workers, of_inputs, ScaledGradients(gradients, scales), one_sided, knobs.effort)
 
 
 def _calibrated(

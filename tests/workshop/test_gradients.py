@@ -108,7 +108,7 @@ def test_a_matrix_comes_whole_however_little_memory_there_is(folder: Path) -> No
     with Workers(1) as workers:
         plain = Gptq(workers, Factors(known), Rtn(workers))
         for n_bytes in (1, 1 << 28):
-            method = TwoSidedGptq(known, GradientFolder.open(folder / "h" / "gradients"), plain)
+            method = TwoSidedGptq(workers, known, GradientFolder.open(folder / "h" / "gradients"), plain)
             path = folder / f"{n_bytes}.gguf"
             quantize(header, path, mix, method, slab_bytes=n_bytes)
             made.append(path.read_bytes())

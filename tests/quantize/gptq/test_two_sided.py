@@ -12,12 +12,13 @@ from localllm.llama.encoding import decode
 from localllm.quantize.gptq import Conditioning, Factor, SecondMoments, encode_with_feedback, factorize
 from localllm.quantize.gptq.order import row_order
 from localllm.quantize.gptq.two_sided import encode_with_both_feedbacks
+from localllm.quantize.workers import Workers
 from tests.quantize.gptq import oracle
 from tests.quantize.gptq.samples import KINDS, moments, weights
 
 
-def output_factor(m: SecondMoments) -> Factor:
-    return factorize(m, Conditioning(0.1, 0.01), arrange=row_order)
+def output_factor(m: SecondMoments) -> list[Factor]:
+    return [factorize(m, Conditioning(0.1, 0.01), arrange=row_order)]
 
 
 def loss(rows: np.ndarray, stored: np.ndarray, inputs: SecondMoments, outputs: SecondMoments) -> float:
@@ -75,3 +76,16 @@ def test_outputs_that_are_not_correlated_leave_every_row_as_it_was() -> None:
 def test_gradients_of_another_matrix_are_refused() -> None:
     with pytest.raises(RequestError, match="24 outputs; these weights have 8 rows"):
         encode_with_both_feedbacks("q4_0", weights(8, 64), factorize(moments(64)), output_factor(moments(24)))
+
+
+def test_blocks_of_outputs_on_several_threads_are_the_bytes_of_one_after_the_other() -> None:
+    rows, inputs = weights(150, 256), factorize(moments(256))
+    gradients = [moments(n, rank=8, seed=n) for n in (70, 70, 10)]
+    outputs = [output_factor(m)[0] for m in gradients]
+    alone = [
+        encode_with_both_feedbacks("q4_K", some, inputs, [factor])
+        for some, factor in zip(np.split(rows, [70, 140]), outputs, strict=True)
+    ]
+    with Workers(3) as workers:
+        together = encode_with_both_feedbacks("q4_K", rows, inputs, outputs, run=workers.map)
+    np.testing.assert_array_equal(together, np.concatenate(alone))
