@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from localllm.calibrate.folder import KEY_FILE
-from localllm.gguf import GGML_TYPES_BY_NAME, read_header
+from localllm.gguf import GGMLType, read_header
 from localllm.workshop import CalibrationRequest, QuantizeRequest
 
 Make = Callable[[Path, QuantizeRequest], None]
@@ -37,31 +37,28 @@ def sequential_moments(
     """
     known = request.calibration.moments
     assert known is not None
-    n_layers = 1 + max(int(name.split(".")[1]) for name in read_names(reference) if name.startswith("blk."))
+    matrices = [t for t in read_header(reference).tensors if t.name.startswith("blk.") and len(t.shape) == 2]
+    n_layers = 1 + max(int(tensor.name.split(".")[1]) for tensor in matrices)
     firsts = [n_layers * group // n_groups for group in range(n_groups)]
     folder.mkdir()
     shutil.copy(known / KEY_FILE, folder)
     copy_layers(known, folder, range(n_layers))
     for first, stop in zip(firsts[1:], [*firsts[2:], n_layers], strict=True):
         mixed, text = folder / "mixed.gguf", folder / "mixed"
-        make(mixed, at_16_bits(request, folder, range(first, n_layers)))
+        make(mixed, left_as(matrices[0].type, range(first, n_layers), request, folder))
+        text.mkdir()
         calibrate(mixed, text)
         copy_layers(text, folder, range(first, stop))
         mixed.unlink()
         shutil.rmtree(text)
 
 
-def read_names(reference: Path) -> list[str]:
-    return [tensor.name for tensor in read_header(reference).tensors]
-
-
-def at_16_bits(request: QuantizeRequest, folder: Path, layers: range) -> QuantizeRequest:
-    """Leave some layers as they are."""
+def left_as(kind: GGMLType, layers: range, request: QuantizeRequest, folder: Path) -> QuantizeRequest:
+    """Leave some layers of the type that they have."""
     pattern = re.compile(rf"^blk\.({'|'.join(map(str, layers))})\.")
-    rules = ((pattern, GGML_TYPES_BY_NAME["F16"]), *request.options.tensor_types)
     return replace(
         request,
-        options=replace(request.options, tensor_types=rules),
+        options=replace(request.options, tensor_types=((pattern, kind), *request.options.tensor_types)),
         calibration=CalibrationRequest(moments=folder),
     )
 
