@@ -32,6 +32,7 @@ VERBS = {
     "bench": Verb("localllm.cli.bench:command", "Compare a model's file types: size, quality, speed."),
     "inspect": Verb("localllm.cli.inspect:command", "Look into a model while it reads: outlier activations."),
     "convert": Verb("localllm.cli.convert:command", "Make a GGUF file of a Hugging Face checkpoint or a LoRA adapter."),
+    "catalog": Verb("localllm.cli.catalog:command", "List the models that have short names."),
     "show": Verb("localllm.cli.show:command", "Show what a GGUF file holds."),
 }
 

@@ -30,3 +30,12 @@ def duration(seconds: float) -> str:
         if seconds >= unit:
             return f"{int(seconds // unit)} {name}"
     return f"{int(seconds)} s"
+
+
+def cut(line: str, width: int) -> str:
+    """Return a line that is at most `width` characters wide, with … for what is left out, after a whole word."""
+    if len(line) <= width:
+        return line
+    kept = line[: max(width - 1, 0)]
+    words = kept.rpartition(" ")[0].rstrip()
+    return (words if len(words) > width * 2 // 3 else kept) + "…"
