@@ -1,7 +1,7 @@
 """The catalog: the models that have short names, what is known of them, and where they are on the hub.
 
-Shipped as models.toml beside this module. A user's own, in the configuration directory, is merged over it: entry by entry,
-field by field. An entry of his that breaks a rule is an error when it is asked for; the others serve.
+Shipped as models.toml beside this module. A user's own, in the configuration directory, is merged over it, entry by
+entry and field by field. An entry of his that breaks a rule is an error when it is asked for; the others serve.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from localllm import paths
 from localllm.errors import ModelNotFound, RequestError
 from localllm.hub.catalog_entry import KINDS, CatalogEntry
 from localllm.hub.catalog_source import checked_entry, merged, read_tables
+from localllm.hub.file_names import quantization_of
 from localllm.hub.refs import NameRef, RepoRef
 
 FILE_NAME = "models.toml"
@@ -59,9 +60,17 @@ class Catalog:
             return entry
         if self.unread is not None:
             raise self.unread
-        near = get_close_matches(name, self.entries, n=3, cutoff=0.5)
+        from localllm.gguf.problems import printable
+
+        near = self._names_like(name, tag)
         guess = f" Did you mean {' or '.join(near)}?" if near else ""
-        raise ModelNotFound(f"The catalog has no {name}.{guess}", hint="See what there is: localllm catalog")
+        raise ModelNotFound(f"The catalog has no {printable(name)}.{guess}", hint="See what there is: localllm catalog")
+
+    def _names_like(self, name: str, tag: str | None) -> list[str]:
+        """Return up to three names that may have been meant. Elsewhere a tag may be the size: llama3.2:3b."""
+        if tag is not None and quantization_of(tag) is None:
+            name = f"{name}-{tag.lower()}"
+        return get_close_matches(name, self.entries, n=3, cutoff=0.5)
 
     def search(self, query: str = "", kind: str | None = None) -> list[CatalogEntry]:
         """Return the models in which every word of a query occurs, in the catalog's order."""

@@ -89,11 +89,13 @@ class CatalogEntry:
             return self.default_tag
         if not self.files_by_tag or tag.upper() in self.files_by_tag:
             return tag.upper()
+        from localllm.gguf.problems import printable
+
         near = get_close_matches(tag.upper(), self.tags, n=1)
         guess = f" Did you mean {self.name}:{near[0]}?" if near else ""
         raise ModelNotFound(
-            f"The catalog has {self.name} as {', '.join(self.tags)}, not as {tag}.{guess}",
-            hint=f"For a file that it does not list, name the repository: {self.repo}:{tag}",
+            f"The catalog has {self.name} as {', '.join(self.tags)}, not as {printable(tag)}.{guess}",
+            hint=f"For a file that it does not list, name the repository: {self.repo}:{printable(tag)}",
         )
 
     def files(self, tag: str | None = None) -> tuple[CatalogFile, ...]:

@@ -159,6 +159,15 @@ def test_unknown_name_is_told_with_names_like_it() -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "tag", "near"),
+    [("llama3.2", "3b", "llama-3.2-3b"), ("gemma3", "4B", "gemma-3-4b"), ("qwen3.5:9b", None, "qwen3.5-9b")],
+)
+def test_names_of_other_programs_are_told_as_ours(name: str, tag: str | None, near: str) -> None:
+    with pytest.raises(ModelNotFound, match=f"Did you mean {near} or "):
+        load_catalog().find(name, tag)
+
+
+@pytest.mark.parametrize(
     ("text", "meant"),
     [
         ("qwen3-8b", RepoRef("Qwen/Qwen3-8B-GGUF")),

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from localllm.errors import ModelNotFound, RequestError
 from localllm.hub.catalog import load_catalog
@@ -41,6 +43,11 @@ Q8_0 = [
     { path = "q8/A-Model-Q8_0-00002-of-00002.gguf", size = "512.5 MiB" },
 ]
 """
+
+
+KEYS = st.sampled_from(["title", "kind", "repo", "n_params", "n_heads", "n_kv_heads", "sampling", "files", "Q8_0"]) | (
+    st.sampled_from(["path", "size", "size_bytes", "top_p", "top_k", "gated"]) | st.text(max_size=4)
+)
 
 
 def read(text: str) -> CatalogEntry:
@@ -188,6 +195,23 @@ def test_file_that_is_no_text_is_told(tmp_path: Path) -> None:
 def test_folder_in_its_place_is_told(tmp_path: Path) -> None:
     (error,) = load_catalog(tmp_path).problems
     assert error.message == f"Cannot read {tmp_path}: Is a directory."
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@given(st.dictionaries(KEYS, VALUES, max_size=5))
+def test_any_table_is_an_entry_or_a_field_error(values: dict[str, Any]) -> None:
+    said = ""
+    try:
+        entry_of("x", {"kind": "chat", "repo": "o/r", **values}).files()
+    except FieldError as error:
+        said = str(error)
+    assert said.isprintable() and len(said) < 400
 
 
 def table(**fields: Any) -> dict[str, Any]:
