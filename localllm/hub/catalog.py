@@ -118,21 +118,24 @@ def shipped_catalog() -> Catalog:
     return Catalog(_sorted({name: checked_entry(SHIPPED, text, name, table) for name, table in tables.items()}))
 
 
-def repo_ref(ref: NameRef, catalog: Catalog | None = None) -> RepoRef:
-    """Return what a short name means on the hub.
+def repo_ref(ref: NameRef, catalog: Catalog | None = None, *, is_any_quantization: bool = False) -> RepoRef:
+    """Return what a short name means on the hub: a file, that of the default quantization where none is named.
 
-    With a quantization it is that file, since a repository may hold others of the same quantization that are no model
-    by themselves, such as heads for drafting. Without one it is the repository: any quantization that is here, or the
-    best that fits; where only one file is known, that.
+    A file, since repositories hold others of the same quantization: heads for drafting, the same model in parts.
+
+    Args:
+        ref: the name.
+        catalog: to look in; None loads it.
+        is_any_quantization: without a quantization, mean the repository: for finding what is on a disk.
 
     Raises:
         ModelNotFound, RequestError: as `Catalog.find`.
     """
     entry = (catalog or load_catalog()).find(ref.name, ref.tag)
-    if ref.tag is None and len(entry.tags) != 1:
-        return RepoRef(entry.repo)
     known = entry.files(ref.tag)
-    return RepoRef(entry.repo, file=known[0].path) if known else RepoRef(entry.repo, ref.tag)
+    if not known or (ref.tag is None and is_any_quantization):
+        return RepoRef(entry.repo, ref.tag)
+    return RepoRef(entry.repo, file=known[0].path)
 
 
 @cache

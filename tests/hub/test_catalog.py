@@ -174,7 +174,7 @@ def test_names_of_other_programs_are_told_as_ours(name: str, tag: str | None, ne
 @pytest.mark.parametrize(
     ("text", "meant"),
     [
-        ("qwen3-8b", RepoRef("Qwen/Qwen3-8B-GGUF")),
+        ("qwen3-8b", RepoRef("Qwen/Qwen3-8B-GGUF", file="Qwen3-8B-Q4_K_M.gguf")),
         ("qwen3-8b:q8_0", RepoRef("Qwen/Qwen3-8B-GGUF", file="Qwen3-8B-Q8_0.gguf")),
         ("gpt-oss-20b", RepoRef("ggml-org/gpt-oss-20b-GGUF", file="gpt-oss-20b-MXFP4.gguf")),
         (
@@ -186,10 +186,12 @@ def test_names_of_other_programs_are_told_as_ours(name: str, tag: str | None, ne
         ),
     ],
 )
-def test_name_stands_for_a_repository_and_with_a_quantization_for_a_file(text: str, meant: RepoRef) -> None:
+def test_name_stands_for_a_file_of_a_repository(text: str, meant: RepoRef) -> None:
     ref = parse_ref(text)
     assert isinstance(ref, NameRef)
     assert repo_ref(ref) == meant
+    on_disk = meant if ref.tag else RepoRef(meant.repo)
+    assert repo_ref(ref, is_any_quantization=True) == on_disk
 
 
 def test_quantization_that_is_not_listed_is_refused() -> None:
