@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,48 +62,3 @@ class Place:
 @pytest.fixture
 def place(hub: LocalHub, tmp_path: Path) -> Place:
     return Place(hub, tmp_path / "cache", [])
-
-
-@dataclass
-class Process:
-    """`localllm ...` in a process of its own, with a hub and a cache from the environment."""
-
-    hub: LocalHub
-    home: Path
-
-    @property
-    def cache(self) -> Path:
-        return self.home / "hub"
-
-    def start(self, *arguments: str, before: str = "", **variables: str) -> subprocess.Popen[str]:
-        code = f"import sys; {before}\nfrom localllm.cli import main\nsys.exit(main())"
-        proxies = ("http_proxy", "https_proxy", "all_proxy")
-        kept = {
-            name: value
-            for name, value in os.environ.items()
-            if not name.startswith("HF_") and name.lower() not in proxies
-        }
-        return subprocess.Popen(
-            [sys.executable, "-c", code, *arguments],
-            env={**kept, "HF_HOME": str(self.home), "HF_ENDPOINT": self.hub.endpoint, **variables},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-
-    def run(self, *arguments: str, before: str = "", **variables: str) -> tuple[int, str, str]:
-        process = self.start(*arguments, before=before, **variables)
-        out, err = process.communicate(timeout=120)
-        return process.returncode, out, err
-
-
-@pytest.fixture
-def process(hub: LocalHub, tmp_path: Path) -> Process:
-    return Process(hub, tmp_path / "hf")
-
-
-def interrupt(process: subprocess.Popen[str]) -> tuple[int, str, str]:
-    """Press Ctrl-C, and return how it ended."""
-    process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=60)
-    return process.returncode, out, err

@@ -130,6 +130,9 @@ class LocalHub:
         """Method, path and headers (lower case) of every request, oldest first."""
         self.n_sent_bytes = 0
         """Of bodies of files."""
+        self.n_at_once_max = 0
+        """Bodies of files that were on their way together."""
+        self._n_at_once = 0
         self._faults: list[tuple[str, Fault, int | None]] = []
         self._lock = threading.Lock()
         self._server = _Server(("127.0.0.1", port), _Handler)
@@ -204,6 +207,18 @@ class LocalHub:
     def count(self, n_bytes: int) -> None:
         with self._lock:
             self.n_sent_bytes += n_bytes
+
+    @contextlib.contextmanager
+    def sending(self) -> Iterator[None]:
+        """Count a body while it is on its way."""
+        with self._lock:
+            self._n_at_once += 1
+            self.n_at_once_max = max(self.n_at_once_max, self._n_at_once)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._n_at_once -= 1
 
     def content(self, digest: str) -> Content | None:
         contents = (content for repo in self.repos.values() for content in repo.files.values())
@@ -329,7 +344,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _send(self, content: Content, start: int, end: int, fault: Fault) -> None:
         n_sent = 0
-        with contextlib.suppress(ConnectionError):
+        with contextlib.suppress(ConnectionError), self.hub.sending():
             for block in content.blocks(start, end):
                 data = bytes(255 - byte for byte in block) if fault.is_wrong else block
                 if fault.drop_after is not None and n_sent + len(data) >= fault.drop_after:

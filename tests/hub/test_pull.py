@@ -21,10 +21,10 @@ from localllm.errors import (
     NotEnoughDisk,
     RequestError,
 )
-from localllm.hub import FileRef, NameRef, RepoRef, parse_ref
+from localllm.hub import FileRef, NameRef, RepoRef, parse_ref, transfer
 from localllm.hub.meter import PullProgress
 from localllm.hub.pull import pull
-from localllm.hub.pulled import PullOptions
+from localllm.hub.pulled import N_AT_ONCE, PullOptions
 from localllm.hub.repo_files import pull_repo
 from tests.hub.conftest import QUICK, REPO, Place, noise
 from tests.hub.local_hub import TOKEN, Fault
@@ -86,6 +86,19 @@ def test_all_parts_of_a_split_model_come_and_the_first_is_the_path(place: Place)
     pulled = place.pull()
     assert pulled.path.name == "big-Q4_K_M-00001-of-00004.gguf"
     assert [path.read_bytes() for path in pulled.paths] == list(parts.values())
+
+
+def test_a_few_parts_come_at_once(place: Place) -> None:
+    place.hub.add(REPO, {f"big-Q4_K_M-0000{index}-of-00005.gguf": noise(200_000, index) for index in range(1, 6)})
+    place.hub.fail("/cdn/*", Fault(bytes_s=1_000_000), times=None)
+    place.pull()
+    assert place.hub.n_at_once_max == N_AT_ONCE
+
+
+def test_a_very_long_file_is_asked_for_in_pieces(repo: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transfer, "PIECE_BYTES", 600_000)
+    assert repo.pull().path.read_bytes() == DATA
+    assert [headers["range"] for headers in repo.hub.asked("/cdn/*")][-1] == f"bytes=1800000-{len(DATA) - 1}"
 
 
 def test_no_part_of_a_split_model_appears_before_all_are_there(place: Place) -> None:
