@@ -30,7 +30,7 @@ def command(ref: str, as_json: bool, quiet: bool) -> None:
 
     \b
     localllm pull bartowski/SmolLM2-135M-Instruct-GGUF:Q4_K_M
-    localllm run --model "$(localllm pull org/name)" "Hello"
+    localllm run "$(localllm pull org/name)" "Hello"
     """
     from localllm.hub import parse_ref
     from localllm.hub.pull import pull

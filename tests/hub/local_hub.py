@@ -46,6 +46,8 @@ class Fault:
     """Send other bytes."""
     announces: int = 0
     """Announce so many bytes more than there are (fewer than 0: less)."""
+    more: int = 0
+    """Send so many bytes more than there are."""
     wait_s: float = 0.0
     """Say nothing for so long."""
 
@@ -338,7 +340,9 @@ class _Handler(BaseHTTPRequestHandler):
                 return
             headers = {**headers, "Content-Range": f"bytes {start}-{end - 1}/{content.n_bytes}"}
         self.send_response(206 if wanted and is_same else 200)
-        self._head({**headers, "Content-Length": str(end - start + fault.announces), "Accept-Ranges": "bytes"})
+        self._head(
+            {**headers, "Content-Length": str(end - start + fault.announces + fault.more), "Accept-Ranges": "bytes"}
+        )
         if self.command == "GET":
             self._send(content, start, end, fault)
 
@@ -357,6 +361,7 @@ class _Handler(BaseHTTPRequestHandler):
                 n_sent += len(data)
                 if fault.bytes_s:
                     time.sleep(len(data) / fault.bytes_s)
+            self.wfile.write(b"m" * fault.more)
         if fault.announces:
             self.close_connection = True
 

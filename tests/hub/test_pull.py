@@ -8,7 +8,7 @@ import threading
 from pathlib import Path
 
 import pytest
-from huggingface_hub import hf_hub_download, scan_cache_dir
+from huggingface_hub import constants, hf_hub_download, scan_cache_dir
 
 from localllm.errors import (
     DamagedDownload,
@@ -189,6 +189,19 @@ def test_a_file_that_is_shorter_than_it_should_be_is_fetched_anew(repo: Place) -
 def test_an_answer_of_another_length_than_announced_is_made_good(repo: Place, announces: int) -> None:
     repo.hub.fail("/cdn/*", Fault(announces=announces))
     assert repo.pull().path.read_bytes() == DATA
+
+
+def test_what_a_server_sends_beyond_the_end_is_not_kept(repo: Place) -> None:
+    repo.hub.fail("/cdn/*", Fault(more=1000))
+    pulled = repo.pull()
+    assert (pulled.path.read_bytes(), pulled.n_fetched_bytes) == (DATA, len(DATA))
+
+
+def test_where_there_are_no_links_the_file_itself_has_the_name(repo: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_SYMLINKS", True)
+    pulled = repo.pull()
+    assert not pulled.path.is_symlink() and pulled.path.read_bytes() == DATA
+    assert repo.pull().n_fetched_bytes == 0
 
 
 def test_a_server_that_fails_a_moment_is_asked_again(repo: Place) -> None:
