@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from difflib import get_close_matches
-from pathlib import PurePosixPath
 
 from localllm.errors import HubNotFound, RequestError
 from localllm.gguf.problems import printable
@@ -145,8 +144,3 @@ def _listed(names: list[str]) -> str:
     shown = ", ".join(printable(name, 120) for name in names[:N_LISTED_MAX])
     more = len(names) - N_LISTED_MAX
     return shown + (f" and {more} more" if more > 0 else "") if names else "none that say their quantization"
-
-
-def short_name(file: RepoFile) -> str:
-    """Return a file's name without its folders."""
-    return PurePosixPath(file.name).name

@@ -40,6 +40,8 @@ class Fault:
     """Of that answer."""
     drop_after: int | None = None
     """Reset the connection after so many bytes of the body."""
+    stall_after: int | None = None
+    """Send nothing more after so many bytes, for `wait_s`, and then the rest."""
     bytes_s: float | None = None
     """Send no faster."""
     is_wrong: bool = False
@@ -49,7 +51,7 @@ class Fault:
     more: int = 0
     """Send so many bytes more than there are."""
     wait_s: float = 0.0
-    """Say nothing for so long."""
+    """Say nothing for so long, at the beginning or where it stalls."""
 
 
 class Content:
@@ -257,7 +259,7 @@ class _Handler(BaseHTTPRequestHandler):
         path = unquote(parts.path)
         self.hub.note(self.command, path, {name.lower(): value for name, value in self.headers.items()})
         fault = self.hub.fault_of(path)
-        time.sleep(fault.wait_s)
+        time.sleep(0 if fault.stall_after is not None else fault.wait_s)
         if fault.status is not None:
             self._refuse(fault.status, fault.headers)
         elif path == "/api/models":
@@ -359,6 +361,8 @@ class _Handler(BaseHTTPRequestHandler):
                 self.wfile.write(data)
                 self.hub.count(len(data))
                 n_sent += len(data)
+                if fault.stall_after is not None and n_sent - len(data) <= fault.stall_after < n_sent:
+                    time.sleep(fault.wait_s)
                 if fault.bytes_s:
                     time.sleep(len(data) / fault.bytes_s)
             self.wfile.write(b"m" * fault.more)

@@ -209,6 +209,21 @@ def test_a_server_that_fails_a_moment_is_asked_again(repo: Place) -> None:
     assert repo.pull().path.read_bytes() == DATA
 
 
+def test_a_line_that_falls_silent_is_left_and_the_rest_asked_for(repo: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(constants, "HF_HUB_DOWNLOAD_TIMEOUT", 0.3)
+    repo.hub.fail("/cdn/*", Fault(stall_after=500_000, wait_s=3))
+    pulled = repo.pull()
+    assert (pulled.path.read_bytes(), pulled.n_fetched_bytes) == (DATA, len(DATA))
+    assert len(repo.hub.asked("/cdn/*")) == 2
+
+
+def test_a_slow_line_is_not_given_up_while_bytes_come(repo: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(constants, "HF_HUB_DOWNLOAD_TIMEOUT", 1)
+    repo.hub.fail("/cdn/*", Fault(bytes_s=1_000_000))
+    assert repo.pull().path.read_bytes() == DATA
+    assert len(repo.hub.asked("/cdn/*")) == 1
+
+
 def test_a_server_that_wants_a_pause_gets_it(repo: Place) -> None:
     repo.hub.fail("/cdn/*", Fault(status=429, headers={"Retry-After": "0"}))
     assert repo.pull().path.read_bytes() == DATA
