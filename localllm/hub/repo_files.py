@@ -135,6 +135,7 @@ class _Fetch:
                 on_bytes=self.meter.add,
                 stop=self.stop,
                 patience=self.options.patience,
+                on_note=self.options.on_note,
             ).run()
             is_sound = partial.finish() == self.file.digest
         if is_sound:

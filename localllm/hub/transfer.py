@@ -25,6 +25,8 @@ PIECE_BYTES = 16 << 30
 """Asked for at once. The hub's network refuses more than 50 GB in one answer, and signed addresses run out."""
 MAX_WAIT_S = 60
 """Longest that a server which has had enough requests is waited for."""
+SAID_WAIT_S = 1.0
+"""From this long on, a pause is told of."""
 _RETRIED = (408, 425, 500, 502, 503, 504)
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-\d+/(\d+|\*)")
 
@@ -78,6 +80,8 @@ class Transfer:
     patience: Patience = field(default_factory=Patience)
     on_head: Callable[[Head], None] = lambda head: None
     """Called before the bytes of an answer are written; may refuse them."""
+    on_note: Callable[[str], None] = lambda note: None
+    """Called with why there is a pause, if it is one that people notice."""
     _is_over: bool = False
 
     def run(self) -> None:
@@ -108,7 +112,10 @@ class Transfer:
         if n_failed >= self.patience.n_tries:
             raise failure or _cut_short(self.asked, self.partial.n_bytes, self.n_bytes)
         asked_for_s = failure.retry_after_s or 0 if isinstance(failure, HubRateLimited) else 0
-        if self.stop.wait(max(asked_for_s, self.patience.wait_s(n_failed))):
+        wait_s = max(asked_for_s, self.patience.wait_s(n_failed))
+        if failure is not None and wait_s >= SAID_WAIT_S:
+            self.on_note(f"{failure} Trying again in {wait_s:.0f} s.")
+        if self.stop.wait(wait_s):
             raise Stopped
 
     @property

@@ -156,6 +156,7 @@ class _Fetch:
             validator=origin.etag,
             is_hub=False,
             patience=self.options.patience,
+            on_note=self.options.on_note,
         )
 
         def on_head(head: Head) -> None:

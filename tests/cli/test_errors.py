@@ -30,7 +30,7 @@ CODES = {
     "TemplateError": 6,
     "ServerError": 9,
     "HubError": 11,
-    "HubNotFound": 4,
+    "HubNotFound": 13,
     "HubAccessDenied": 12,
     "HubRateLimited": 11,
     "HubUnavailable": 11,

@@ -106,6 +106,17 @@ def test_two_at_once_fetch_it_once_and_the_second_says_that_it_waits(commands: C
     assert commands.hub.n_sent_bytes == len(DATA)
 
 
+def test_what_huggingface_hub_is_fetching_is_waited_for_and_used(commands: Commands) -> None:
+    commands.hub.fail("/cdn/*", Fault(bytes_s=1_000_000), times=None)
+    download = f"from huggingface_hub import hf_hub_download\nprint(hf_hub_download({REPO!r}, 'tiny-Q4_K_M.gguf'))"
+    theirs = commands.start(before=f"{download}\nsys.exit()")
+    _wait_for_bytes(commands, 1)
+    code, out, err = commands.run("pull", REPO)
+    assert (code, out) == (0, ended(theirs)[1])
+    assert "waiting for it" in err and "was here" in err
+    assert commands.hub.n_sent_bytes == len(DATA)
+
+
 def test_the_one_that_waits_goes_on_where_a_killed_one_ended(commands: Commands) -> None:
     commands.hub.fail("/cdn/*", Fault(bytes_s=500_000))
     first = commands.start("pull", REPO)
@@ -149,7 +160,7 @@ def test_the_cache_is_where_the_environment_says(commands: Commands, tmp_path: P
 @pytest.mark.parametrize(
     ("fault", "code", "words"),
     [
-        (Fault(status=404, headers={"X-Error-Code": "RepoNotFound"}), 4, "There is no org/tiny-GGUF on the hub"),
+        (Fault(status=404, headers={"X-Error-Code": "RepoNotFound"}), 13, "There is no org/tiny-GGUF on the hub"),
         (Fault(status=401), 12, "hf auth login"),
         (Fault(status=403, headers={"X-Error-Code": "GatedRepo"}), 12, "HF_TOKEN"),
         (Fault(status=429, headers={"Retry-After": "99"}), 11, "Try again in 99 s"),

@@ -225,8 +225,9 @@ def test_a_slow_line_is_not_given_up_while_bytes_come(repo: Place, monkeypatch: 
 
 
 def test_a_server_that_wants_a_pause_gets_it(repo: Place) -> None:
-    repo.hub.fail("/cdn/*", Fault(status=429, headers={"Retry-After": "0"}))
+    repo.hub.fail("/cdn/*", Fault(status=429, headers={"Retry-After": "1"}))
     assert repo.pull().path.read_bytes() == DATA
+    assert repo.notes == [f"hf://{REPO}/tiny-Q4_K_M.gguf: too many requests (429). Trying again in 1 s."]
 
 
 API = f"/api/models/{REPO}*"
