@@ -14,6 +14,12 @@
     │   ├── InvalidGrammar         a grammar or JSON schema that cannot be honoured
     │   └── TemplateError          the chat template failed, or tried something it may not
     ├── ServerError                a server that was asked over HTTP: not there, not ours, or it refused
+    ├── HubError                   the hub, or another place that models are fetched from
+    │   ├── HubNotFound            it has no such repository, revision or file
+    │   ├── HubAccessDenied        it wants a token, or one with more rights
+    │   ├── HubRateLimited         it has had enough requests for now
+    │   ├── HubUnavailable         it failed, is not reached, or is not to be asked
+    │   └── DamagedDownload        what came is not what was announced
     └── EngineError                the engine itself
         ├── EngineClosed           it was shut down
         ├── DecodeFailed           llama.cpp failed to evaluate a batch
@@ -93,6 +99,39 @@ class TemplateError(RequestError):
 
 class ServerError(LocalLLMError):
     """A server that was asked over HTTP is not there, is not ours, or refused."""
+
+
+class HubError(LocalLLMError):
+    """The hub, or another place that models are fetched from, did not give what it was asked for."""
+
+
+class HubNotFound(HubError):
+    """There is no such repository, revision or file, or none that may be seen without a token."""
+
+
+class HubAccessDenied(HubError):
+    """The repository is gated or private, and the token is missing or not enough."""
+
+
+class HubRateLimited(HubError):
+    """Too many requests.
+
+    Args:
+        message: what was asked for.
+        retry_after_s: when it is worth trying again, if the hub said so.
+    """
+
+    def __init__(self, message: str, *, retry_after_s: int | None = None, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.retry_after_s = retry_after_s
+
+
+class HubUnavailable(HubError):
+    """The hub failed, cannot be reached, or is not to be asked (offline mode)."""
+
+
+class DamagedDownload(HubError):
+    """What came is not what was announced, twice; it was deleted."""
 
 
 class EngineError(LocalLLMError):

@@ -33,6 +33,8 @@ VERBS = {
     "inspect": Verb("localllm.cli.inspect:command", "Look into a model while it reads: outlier activations."),
     "convert": Verb("localllm.cli.convert:command", "Make a GGUF file of a Hugging Face checkpoint or a LoRA adapter."),
     "catalog": Verb("localllm.cli.catalog:command", "List the models that have short names."),
+    "search": Verb("localllm.cli.search:command", "Find GGUF models on the Hugging Face Hub."),
+    "pull": Verb("localllm.cli.pull:command", "Fetch a model from the Hugging Face Hub, or from a URL."),
     "show": Verb("localllm.cli.show:command", "Show what a GGUF file holds."),
 }
 

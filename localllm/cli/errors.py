@@ -26,6 +26,9 @@ EXIT_CODES: dict[type[errors.LocalLLMError], int] = {
     errors.EngineError: 8,
     errors.ServerError: 9,
     errors.NotEnoughDisk: 10,
+    errors.HubError: 11,
+    errors.HubNotFound: 13,
+    errors.HubAccessDenied: 12,
 }
 """The code of the nearest class above an error's own."""
 

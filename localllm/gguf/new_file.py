@@ -49,7 +49,7 @@ def new_file(path: Path, n_bytes: int = 0) -> Iterator[BinaryIO]:
     except LocalLLMError:
         raise
     except OSError as error:
-        raise _cannot_write(path, error) from error
+        raise cannot_write(path, error) from error
     finally:
         unlink(partial)
 
@@ -85,7 +85,8 @@ def check_room(path: Path, n_bytes: int) -> None:
         )
 
 
-def _cannot_write(path: Path, error: OSError) -> LocalLLMError:
+def cannot_write(path: Path, error: OSError) -> LocalLLMError:
+    """Return what to say of a file whose writing failed: NotEnoughDisk where the disk is full, else RequestError."""
     message = f"Cannot write {printable(str(path), 200)}: {error.strerror or type(error).__name__}."
     if error.errno in _FULL:
         return NotEnoughDisk(message, hint=_MORE_ROOM)

@@ -7,11 +7,9 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 
 from localllm.errors import ModelNotFound
+from localllm.hub.preference import place_of
 
 KINDS = ("chat", "code", "reasoning", "embedding", "rerank")
-
-PREFERRED = ("Q4_K_M", "MXFP4", "Q4_K_S", "IQ4_XS", "Q4_0", "Q5_K_M", "Q5_0", "Q6_K", "Q8_0", "Q3_K_M", "BF16", "F16")
-"""Which quantization is meant where none is named: the first of these that a model has, else its first."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +75,7 @@ class CatalogEntry:
     @property
     def default_tag(self) -> str | None:
         """The quantization that is meant where none is named; None if no files are known."""
-        return next((tag for tag in (*PREFERRED, *self.tags) if tag in self.files_by_tag), None)
+        return min(self.tags, key=place_of, default=None)
 
     def tag(self, tag: str | None = None) -> str | None:
         """Return a quantization as the catalog writes it; without one, the default.

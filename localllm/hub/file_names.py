@@ -16,7 +16,7 @@ _QUANTIZATION = re.compile(
     re.IGNORECASE,
 )
 _SHARD = re.compile(r"(?P<head>.+)-(?P<index>\d{5})-of-(?P<count>\d{5})\.gguf", re.IGNORECASE)
-_OTHERS = re.compile(r"(?:^|[-._])(mmproj|imatrix)(?:[-._]|$)", re.IGNORECASE)
+_OTHERS = re.compile(r"(?:^|[-._])(mmproj|imatrix|mtp|eagle3?)(?:[-._]|$)", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,6 @@ def shard_of(path: str) -> Shard | None:
 
 
 def is_model(path: str) -> bool:
-    """Return whether a file's name is that of a model: of a projector or an importance matrix it is not."""
+    """Return whether a name is that of a model, and not of a projector, an importance matrix or a head for drafting."""
     name = PurePosixPath(path).name
     return name.lower().endswith(".gguf") and not _OTHERS.search(name)

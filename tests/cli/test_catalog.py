@@ -12,7 +12,7 @@ from localllm.cli.catalog import WIDE, context, file_size
 from localllm.cli.catalog_page import PATH, page
 from localllm.cli.tables import cut
 from localllm.hub.catalog import shipped_catalog
-from localllm.hub.catalog_entry import PREFERRED
+from localllm.hub.preference import ORDER
 from tests.cli.conftest import Cli
 
 NAMES = list(shipped_catalog().entries)
@@ -103,4 +103,4 @@ def test_page_of_models_is_up_to_date() -> None:
     text = PATH.read_text(encoding="utf-8")
     assert text == page(text), "Run: python -m localllm.cli.catalog_page"
     assert all(f"`{name}`" in text for name in NAMES)
-    assert ", ".join(PREFERRED) in " ".join(text.split())
+    assert ", ".join(ORDER[:2]) in " ".join(text.split())

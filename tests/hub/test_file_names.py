@@ -44,4 +44,6 @@ def test_projectors_and_importance_matrices_are_no_models() -> None:
     assert is_model("imatrixed-x.gguf")
     assert not is_model("a/mmproj-model-f16.gguf")
     assert not is_model("x.imatrix.gguf")
+    assert not is_model("mtp-gemma-4-E4B-it.gguf")
+    assert not is_model("a/eagle3-qwen3-8b-Q8_0.gguf")
     assert not is_model("x.safetensors")

@@ -23,7 +23,8 @@ def test_every_error_has_a_status_a_type_and_its_words(cls: type[errors.LocalLLM
     assert 400 <= problem.status < 600
     assert problem.message == "What happened. What to do."
     assert problem.type
-    assert (problem.status < 500) == issubclass(cls, errors.RequestError | errors.ModelNotFound)
+    at_fault = errors.RequestError | errors.ModelNotFound | errors.HubNotFound | errors.HubAccessDenied
+    assert (problem.status < 500) == issubclass(cls, at_fault)
     assert (problem.retry_after_s is not None) == (problem.status == 503)
 
 
@@ -39,6 +40,11 @@ def test_every_error_has_a_status_a_type_and_its_words(cls: type[errors.LocalLLM
         (errors.WorkerCrashed("x"), 500, "worker_crashed"),
         (errors.EngineClosed("x"), 503, "model_unloaded"),
         (errors.NotEnoughMemory("x"), 503, "not_enough_memory"),
+        (errors.HubError("x"), 502, "hub_error"),
+        (errors.HubNotFound("x"), 404, "model_not_found"),
+        (errors.HubAccessDenied("x"), 403, "hub_access_denied"),
+        (errors.HubRateLimited("x"), 503, "hub_rate_limited"),
+        (errors.HubUnavailable("x"), 503, "hub_unavailable"),
         (Overloaded("x", retry_after_s=7), 503, "overloaded"),
         (Refused(401, "x", code="invalid_api_key"), 401, "invalid_api_key"),
     ],
