@@ -33,6 +33,12 @@ VERBS = {
     "inspect": Verb("localllm.cli.inspect:command", "Look into a model while it reads: outlier activations."),
     "convert": Verb("localllm.cli.convert:command", "Make a GGUF file of a Hugging Face checkpoint or a LoRA adapter."),
     "show": Verb("localllm.cli.show:command", "Show what a GGUF file holds."),
+    "list": Verb("localllm.cli.list:command", "List the models on this computer."),
+    "import": Verb(
+        "localllm.cli.importing:command", "Take a GGUF file into the list of models, under a name of your own."
+    ),
+    "rm": Verb("localllm.cli.rm:command", "Delete models."),
+    "verify": Verb("localllm.cli.verify:command", "Check the files of models for damage."),
 }
 
 ALIASES = {"calibrate": "imatrix"}

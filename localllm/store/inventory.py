@@ -1,0 +1,142 @@
+"""All models on this disk, place by place, and what each is called.
+
+A name is looked up in this order, and the first place that has a model of that name decides:
+
+1. the demo model's package
+2. our own folder: downloads by URL and imports, by the names of their files
+3. the folders of the setting `model_dirs`, the same
+4. the Hugging Face cache: org/repo, org/repo:TAG, org/repo@REVISION, hf://org/repo/FILE
+5. Ollama: name:tag, and the name alone
+6. LM Studio: publisher/repository, with the same forms as 4
+
+The case of letters decides only between names that are equal else. Where a name without a quantization fits several
+models of a place, `PREFERRED` decides.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+
+from localllm import paths
+from localllm.store.models import Place, StoredModel
+
+PREFERRED = (
+    "Q4_K_M", "Q4_K_S", "Q5_K_M", "Q5_K_S", "Q4_0", "Q4_1", "IQ4_XS", "IQ4_NL", "Q6_K", "Q8_0", "MXFP4", "Q3_K_L",
+    "Q3_K_M", "Q3_K_S", "IQ3_M", "IQ3_S", "Q2_K", "BF16", "F16", "F32",
+)  # fmt: skip
+"""Quantizations from the first that is taken for a model without one; others come after these."""
+
+Source = Callable[[], Iterable[StoredModel]]
+
+
+class Shelf:
+    """The models of one place, by all their names."""
+
+    def __init__(self, models: Iterable[StoredModel]) -> None:
+        self.models = tuple(models)
+        self._by_name: dict[str, list[StoredModel]] = defaultdict(list)
+        for model in self.models:
+            for name in dict.fromkeys(name.casefold() for name in model.names):
+                self._by_name[name].append(model)
+
+    def find(self, name: str) -> StoredModel | None:
+        """Return the model that a name means here; None if there is none."""
+        found = self._by_name.get(name.casefold())
+        return min(found, key=lambda model: _rank(model, name)) if found else None
+
+    def __contains__(self, name: str) -> bool:
+        return name.casefold() in self._by_name
+
+
+class Inventory:
+    """The models on this disk. A place is only looked at when it is its turn.
+
+    Args:
+        model_dirs: folders of the user's; None: those of the settings.
+    """
+
+    def __init__(self, model_dirs: Sequence[Path] | None = None) -> None:
+        self._model_dirs = model_dirs
+        self._shelves: dict[Place, Shelf] = {}
+
+    @property
+    def models(self) -> list[StoredModel]:
+        """All models, in the order of places."""
+        return [model for place in Place for model in self.shelf(place).models]
+
+    def shelf(self, place: Place) -> Shelf:
+        """Return the models of one place, which is read once."""
+        if place not in self._shelves:
+            self._shelves[place] = Shelf(_distinct(self._sources(place)))
+        return self._shelves[place]
+
+    def find(self, name: str, places: Iterable[Place] = Place) -> StoredModel | None:
+        """Return the model that a name means in one of these places, the first that has it; None if there is none."""
+        return next((found for place in places if (found := self.shelf(place).find(name))), None)
+
+    def at(self, path: Path) -> StoredModel | None:
+        """Return the model that a path is a file of; None if it is in no place."""
+        path = path.absolute()
+        return next((model for model in self.models if any(file.path == path for file in model.files)), None)
+
+    def ref(self, model: StoredModel) -> str:
+        """Return what finds this model again: the best of its names that means no other one, else its path."""
+        return next((name for name in model.names if self.find(name) == model), str(model.path))
+
+    def names(self) -> list[str]:
+        """Return all names of all models."""
+        return list(dict.fromkeys(name for model in self.models for name in model.names))
+
+    def _sources(self, place: Place) -> Iterator[Source]:
+        match place:
+            case Place.DEMO:
+                from localllm.store.demo import demo_models
+
+                yield demo_models
+            case Place.OWN:
+                from localllm.store.own_folder import own_models
+
+                yield partial(own_models, paths.models_dir())
+            case Place.FOLDER:
+                from localllm.store.own_folder import folder_models
+
+                yield from (partial(folder_models, folder) for folder in self._folders())
+            case Place.HUGGING_FACE:
+                from localllm.store.huggingface_cache import cache_folder, cached_models
+
+                yield partial(cached_models, cache_folder())
+            case Place.OLLAMA:
+                from localllm.store.ollama import ollama_folders, ollama_models
+
+                yield from (partial(ollama_models, folder) for folder in ollama_folders())
+            case Place.LM_STUDIO:
+                from localllm.store.lm_studio import lm_studio_folders, lm_studio_models
+
+                yield from (partial(lm_studio_models, folder) for folder in lm_studio_folders())
+
+    def _folders(self) -> Sequence[Path]:
+        if self._model_dirs is None:
+            from localllm.config import load_settings
+
+            self._model_dirs = load_settings().model_dirs
+        return self._model_dirs
+
+
+def _distinct(sources: Iterable[Source]) -> Iterator[StoredModel]:
+    """Yield the models of a place's folders, each once, although one folder may be a link to another, or in it."""
+    seen = set()
+    for source in sources:
+        for model in source():
+            key = (model.names, model.files[0].identity)
+            if key not in seen:
+                seen.add(key)
+                yield model
+
+
+def _rank(model: StoredModel, name: str) -> tuple[bool, int]:
+    """Return how far a model is from being meant by a name that it has: another case, another quantization."""
+    tag = model.quantization or ""
+    return name not in model.names, PREFERRED.index(tag) if tag in PREFERRED else len(PREFERRED)
