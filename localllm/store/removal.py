@@ -107,12 +107,12 @@ def prune_up(folder: Path, root: Path) -> None:
 
 
 def _check_may_go(model: StoredModel, forced: Sequence[Place]) -> None:
-    if model.place in FREELY or model.place in forced:
-        return
     name = printable(model.names[0], 200)
     if model.place is Place.DEMO:
         package = DEMO_PACKAGE.replace("_", "-")
         raise RequestError(f"{name} belongs to the package {package}.", hint=f"Run: pip uninstall {package}")
+    if model.place in FREELY or model.place in forced:
+        return
     own_way = f"Delete it there (ollama rm {name}), or add" if model.place is Place.OLLAMA else "To delete it, add"
     raise RequestError(f"{name} belongs to {OWNERS[model.place]}.", hint=f"{own_way} --force {model.place}.")
 
