@@ -15,6 +15,7 @@ models of a place, `PREFERRED` decides.
 
 from __future__ import annotations
 
+import os
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
@@ -24,10 +25,11 @@ from localllm import paths
 from localllm.store.models import Place, StoredModel
 
 PREFERRED = (
-    "Q4_K_M", "Q4_K_S", "Q5_K_M", "Q5_K_S", "Q4_0", "Q4_1", "IQ4_XS", "IQ4_NL", "Q6_K", "Q8_0", "MXFP4", "Q3_K_L",
-    "Q3_K_M", "Q3_K_S", "IQ3_M", "IQ3_S", "Q2_K", "BF16", "F16", "F32",
-)  # fmt: skip
-"""Quantizations from the first that is taken for a model without one; others come after these."""
+    *("Q4_K_M", "MXFP4", "MXFP4_MOE", "Q4_K_L", "Q4_K_XL", "Q4_K_S", "IQ4_XS", "IQ4_NL", "Q4_0", "Q4_1", "NVFP4"),
+    *("Q5_K_M", "Q5_K_L", "Q5_K_XL", "Q5_K_S", "Q5_0", "Q5_1", "Q6_K", "Q6_K_L", "Q6_K_XL", "Q8_0", "Q8_K_XL"),
+    *("Q3_K_L", "Q3_K_XL", "Q3_K_M", "IQ3_M", "IQ3_S", "Q3_K_S", "IQ3_XS", "IQ3_XXS", "BF16", "F16", "F32"),
+)
+"""Quantizations, from the one on that is taken for a name without one; others come after these."""
 
 Source = Callable[[], Iterable[StoredModel]]
 
@@ -79,7 +81,7 @@ class Inventory:
 
     def at(self, path: Path) -> StoredModel | None:
         """Return the model that a path is a file of; None if it is in no place."""
-        path = path.absolute()
+        path = Path(os.path.abspath(path))
         return next((model for model in self.models if any(file.path == path for file in model.files)), None)
 
     def ref(self, model: StoredModel) -> str:

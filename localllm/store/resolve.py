@@ -105,7 +105,7 @@ def _catalog_repo(text: str) -> RepoRef | None:
 
 def _by_its_form(text: str, inventory: Inventory) -> StoredModel:
     """Look up what a text says in another form, such as an address of the hub."""
-    from localllm.hub.refs import FileRef, NameRef, RemoteRef, parse_ref
+    from localllm.hub.refs import FileRef, NameRef, RemoteRef, UrlRef, parse_ref
 
     try:
         ref = parse_ref(text)
@@ -117,7 +117,7 @@ def _by_its_form(text: str, inventory: Inventory) -> StoredModel:
         )
     if isinstance(ref, FileRef):
         raise _no_file(text, os.path.expanduser(text))
-    found = inventory.find(str(ref))
+    found = inventory.find(ref.url.partition("?")[0] if isinstance(ref, UrlRef) else str(ref))
     if found is not None:
         return found
     guess = _guess(text, inventory)
@@ -129,7 +129,9 @@ def _by_its_form(text: str, inventory: Inventory) -> StoredModel:
 
 def _guess(text: str, inventory: Inventory) -> str:
     """Return a sentence with the nearest of all names, ours first; nothing if none is near."""
-    names = {name.lower(): name for name in reversed([DEMO_NAME, *inventory.names()])}
+    from localllm.store.catalog_names import catalog_names
+
+    names = {name.lower(): name for name in reversed([DEMO_NAME, *inventory.names(), *catalog_names()])}
     near = get_close_matches(text.lower()[:_MAX_SHOWN], names, n=1)
     files = get_close_matches(f"{text[:_MAX_SHOWN]}.gguf", _gguf_files("."), n=1)
     return f" Did you mean {_shown(names[near[0]] if near else files[0])}?" if near or files else ""

@@ -99,6 +99,12 @@ def test_catalog_goes_after_our_own_names_and_before_those_of_others(
     assert resolve("m") == path
 
 
+def test_download_is_found_by_its_address(own: Path) -> None:
+    path = write_file(own / "m.gguf")
+    write_file(own / "m.gguf.json", b'{"url": "https://example.org/m.gguf"}')
+    assert resolve("https://example.org/m.gguf") == resolve("https://example.org/m.gguf?key=secret") == path
+
+
 def test_names_that_differ_in_case_alone_are_told_apart(own: Path) -> None:
     upper, lower = write_file(own / "Model.gguf"), write_file(own / "model.gguf")
     assert (resolve("Model"), resolve("model")) == (upper, lower)

@@ -9,7 +9,7 @@ import pytest
 
 from localllm.gguf import glance
 from localllm.store import header_cache
-from localllm.store.facts import Facts, read_facts
+from localllm.store.facts import Facts, read_facts, size_in
 from localllm.store.header_cache import cache_file, facts_of
 from localllm.store.models import StoredModel
 from localllm.store.own_folder import folder_models
@@ -52,6 +52,28 @@ def test_weights_are_counted_where_there_are_no_words(tmp_path: Path) -> None:
     (facts,) = facts_of(models(tmp_path))
     assert facts.size_label is None and facts.quantization == "F32"
     assert facts.n_params is not None and facts.n_params > 2 * 64 * len(vocabulary())
+
+
+def test_weights_are_those_of_the_name_where_the_header_has_no_words(tmp_path: Path) -> None:
+    write_file(tmp_path / "llama-2-13b-chat.Q4_K_M.gguf", tiny_gguf(label=None))
+    (facts,) = facts_of(models(tmp_path))
+    assert (facts.size_label, facts.n_params) == ("13B", None)
+
+
+@pytest.mark.parametrize(
+    ("name", "size"),
+    [
+        ("llama3.2:1b", "1B"),
+        ("mixtral-8x7b-v0.1", "8x7B"),
+        ("Qwen2.5-0.5B-Instruct", "0.5B"),
+        ("smollm2-135M", "135M"),
+        ("gemma-3n-E4B", None),
+        ("model-b", None),
+        ("x-2.b", None),
+    ],
+)
+def test_names_say_sizes(name: str, size: str | None) -> None:
+    assert size_in(name) == size
 
 
 def test_embedders_and_rerankers_are_told_from_models_of_text(tmp_path: Path) -> None:
