@@ -26,6 +26,7 @@ N_COMMIT_SHOWN = 12
 """Digits that name a commit."""
 _PREFIX = "models--"
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+_INCOMPLETE = ".incomplete"
 _MAX_REF_BYTES = 4096
 
 
@@ -77,13 +78,14 @@ def read_ref(path: Path) -> str | None:
 def _models_of(root: Path, repo: str, folder: Path) -> Iterator[StoredModel]:
     seen: set[tuple[str, tuple[tuple[int, int], ...]]] = set()
     for snapshot in snapshots(folder):
-        for files in find_models(snapshot.folder):
-            name = files[0].path.relative_to(snapshot.folder).as_posix()
-            key = (name, tuple(file.identity for file in files))
-            if key not in seen and not any(_is_incomplete(file) for file in files):
+        for found in find_models(snapshot.folder):
+            name = found[0].path.relative_to(snapshot.folder).as_posix()
+            key = (name, tuple(file.identity for file in found))
+            files = None if key in seen else _with_digests(found)
+            if files is not None:
                 seen.add(key)
                 names = repo_names(repo, name, [*snapshot.revisions, snapshot.folder.name])
-                yield StoredModel(Place.HUGGING_FACE, root, _with_digests(files), names, quantization_of(name))
+                yield StoredModel(Place.HUGGING_FACE, root, files, names, quantization_of(name))
 
 
 def _repo_of(folder: str) -> str | None:
@@ -117,16 +119,19 @@ def _modified(path: Path) -> int:
         return 0
 
 
-def _is_incomplete(file: StoredFile) -> bool:
-    return file.path.is_symlink() and os.path.realpath(file.path).endswith(".incomplete")
+def _blob_name(file: StoredFile) -> str:
+    """Return what a file's blob is called; empty where the file itself lies there."""
+    try:
+        return os.path.basename(os.readlink(file.path))
+    except OSError:
+        return ""
 
 
-def _with_digests(files: Found) -> Found:
-    """Add the digests that the names of the blobs say."""
-    return tuple(replace(file, sha256=blob_digest(file.path)) for file in files)
-
-
-def blob_digest(path: Path) -> str | None:
-    """Return the SHA-256 that the name of a link's target is; None where it is none."""
-    name = os.path.basename(os.path.realpath(path))
-    return name if _SHA256.fullmatch(name) else None
+def _with_digests(files: Found) -> Found | None:
+    """Add the digests that the names of the blobs say; None if a blob is not whole yet."""
+    names = [_blob_name(file) for file in files]
+    if any(name.endswith(_INCOMPLETE) for name in names):
+        return None
+    return tuple(
+        replace(file, sha256=name if _SHA256.fullmatch(name) else None) for file, name in zip(files, names, strict=True)
+    )
