@@ -14,6 +14,7 @@ from localllm.errors import RequestError
 
 if TYPE_CHECKING:
     from localllm.store.inventory import Inventory
+    from localllm.store.models import StoredModel
     from localllm.store.removal import Removal
 
 _OF_OTHERS = ("folder", "ollama", "lmstudio")
@@ -41,10 +42,9 @@ def command(refs: tuple[str, ...], is_agreed: bool, forced: tuple[str, ...], dry
     from localllm.store.inventory import Inventory
     from localllm.store.models import Place
     from localllm.store.removal import plan_removal, remove
-    from localllm.store.resolve import find_model
 
     inventory = Inventory()
-    removal = plan_removal([find_model(ref, inventory) for ref in refs], map(Place, forced))
+    removal = plan_removal([_the_one(ref, inventory) for ref in refs], map(Place, forced))
     if not as_json:
         _show(removal, inventory)
     if not dry_run:
@@ -55,6 +55,20 @@ def command(refs: tuple[str, ...], is_agreed: bool, forced: tuple[str, ...], dry
         click.echo(json_text({**fields, "remarks": list(removal.remarks)}))
     elif not dry_run:
         click.echo(f"Freed {size(removal.freed_bytes)}.")
+
+
+def _the_one(ref: str, inventory: Inventory) -> StoredModel:
+    """Return the model that a name means; elsewhere the preferred one of several is taken, but not to be deleted."""
+    from localllm.gguf import printable
+    from localllm.store.resolve import find_models
+
+    found = find_models(ref, inventory)
+    if len(found) > 1:
+        names = ", ".join(printable(inventory.ref(model), 200) for model in found)
+        raise RequestError(
+            f"{printable(ref, 200)} fits {len(found)} models: {names}.", hint="Name those that are to go."
+        )
+    return found[0]
 
 
 def _show(removal: Removal, inventory: Inventory) -> None:

@@ -60,6 +60,9 @@ def import_model(source: Path, name: str | None, how: How, on_progress: OnProgre
     folder = paths.ensure(paths.models_dir())
     targets = [folder / _file_name(stem, part) for part in parts]
     _check_is_free(stem, targets)
+    for target in targets:
+        # What is there now is a link to a file that is gone.
+        unlink(target)
     if how is How.COPY or (how is How.MOVE and parts[0].stat().st_dev != folder.stat().st_dev):
         check_room(targets[0], header.n_bytes)
     _bring_all(parts, targets, how, _Copier(header.n_bytes, on_progress))
@@ -144,8 +147,8 @@ def _file_name(stem: str, part: Path) -> str:
 
 def _check_is_free(stem: str, targets: Sequence[Path]) -> None:
     inventory = Inventory()
-    model = inventory.find(stem, (Place.DEMO, Place.OWN))
-    taken = next((target for target in targets if os.path.lexists(target)), model.path if model else None)
+    models = inventory.find(stem, (Place.DEMO, Place.OWN))
+    taken = next((target for target in targets if target.exists()), models[0].path if models else None)
     if taken is not None:
         message = f"{stem} is the name of another model: {printable(str(taken), 400)}"
         raise RequestError(message, hint="Choose another one with --name.")

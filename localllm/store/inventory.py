@@ -44,13 +44,11 @@ class Shelf:
             for name in dict.fromkeys(name.casefold() for name in model.names):
                 self._by_name[name].append(model)
 
-    def find(self, name: str) -> StoredModel | None:
-        """Return the model that a name means here; None if there is none."""
-        found = self._by_name.get(name.casefold())
-        return min(found, key=lambda model: _rank(model, name)) if found else None
-
-    def __contains__(self, name: str) -> bool:
-        return name.casefold() in self._by_name
+    def find(self, name: str) -> list[StoredModel]:
+        """Return the models that a name fits, the one that it means first; of those in its very letters, if any are."""
+        found = self._by_name.get(name.casefold(), [])
+        exact = [model for model in found if name in model.names]
+        return sorted(exact or found, key=_rank)
 
 
 class Inventory:
@@ -75,9 +73,9 @@ class Inventory:
             self._shelves[place] = Shelf(_distinct(self._sources(place)))
         return self._shelves[place]
 
-    def find(self, name: str, places: Iterable[Place] = Place) -> StoredModel | None:
-        """Return the model that a name means in one of these places, the first that has it; None if there is none."""
-        return next((found for place in places if (found := self.shelf(place).find(name))), None)
+    def find(self, name: str, places: Iterable[Place] = Place) -> list[StoredModel]:
+        """Return the models that a name fits in the first of these places that has one; what it means comes first."""
+        return next((found for place in places if (found := self.shelf(place).find(name))), [])
 
     def at(self, path: Path) -> StoredModel | None:
         """Return the model that a path is a file of; None if it is in no place."""
@@ -86,7 +84,7 @@ class Inventory:
 
     def ref(self, model: StoredModel) -> str:
         """Return what finds this model again: the best of its names that means no other one, else its path."""
-        return next((name for name in model.names if self.find(name) == model), str(model.path))
+        return next((name for name in model.names if self.find(name)[0] == model), str(model.path))
 
     def names(self) -> list[str]:
         """Return all names of all models."""
@@ -138,7 +136,6 @@ def _distinct(sources: Iterable[Source]) -> Iterator[StoredModel]:
                 yield model
 
 
-def _rank(model: StoredModel, name: str) -> tuple[bool, int]:
-    """Return how far a model is from being meant by a name that it has: another case, another quantization."""
+def _rank(model: StoredModel) -> int:
     tag = model.quantization or ""
-    return name not in model.names, PREFERRED.index(tag) if tag in PREFERRED else len(PREFERRED)
+    return PREFERRED.index(tag) if tag in PREFERRED else len(PREFERRED)

@@ -18,6 +18,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from localllm import paths
 from localllm.errors import ModelNotFound, RequestError
 from localllm.store.demo import DEMO_NAME, demo_model
 from localllm.store.models import OTHERS, OURS
@@ -60,14 +61,23 @@ def find_model(ref: str, inventory: Inventory) -> StoredModel:
     Raises:
         ModelNotFound: it means none.
     """
+    return find_models(ref, inventory)[0]
+
+
+def find_models(ref: str, inventory: Inventory) -> list[StoredModel]:
+    """Return the models that `ref` fits, at least one: what it means, then others of the same place.
+
+    Raises:
+        ModelNotFound: it fits none.
+    """
     path = os.path.expanduser(ref)
     if os.path.isfile(path):
-        found = inventory.at(Path(path))
-        if found is None:
+        model = inventory.at(Path(path))
+        if model is None:
             raise ModelNotFound(f"{_shown(ref)} is in none of the places of models.", hint="See localllm list.")
-        return found
+        return [model]
     found = inventory.find(ref, OURS) or _of_the_catalog(ref, inventory) or inventory.find(ref, OTHERS)
-    if found is not None:
+    if found:
         return found
     if os.path.isdir(path):
         raise _is_directory(ref, path)
@@ -83,13 +93,13 @@ def knows(ref: str) -> bool:
     if ref == DEMO_NAME or os.path.isfile(ref):
         return True
     inventory = Inventory()
-    return inventory.find(ref) is not None or _of_the_catalog(ref, inventory) is not None
+    return bool(inventory.find(ref) or _of_the_catalog(ref, inventory))
 
 
-def _of_the_catalog(text: str, inventory: Inventory) -> StoredModel | None:
-    """Return the model that a name of the catalog stands for; None if there is no such name, or it is not here."""
+def _of_the_catalog(text: str, inventory: Inventory) -> list[StoredModel]:
+    """Return the models that a name of the catalog stands for; none if there is no such name, or it is not here."""
     repo = _catalog_repo(text)
-    return inventory.find(str(repo), OTHERS) if repo else None
+    return inventory.find(str(repo), OTHERS) if repo else []
 
 
 def _catalog_repo(text: str) -> RepoRef | None:
@@ -103,7 +113,7 @@ def _catalog_repo(text: str) -> RepoRef | None:
     return catalog_ref(ref) if isinstance(ref, NameRef) else None
 
 
-def _by_its_form(text: str, inventory: Inventory) -> StoredModel:
+def _by_its_form(text: str, inventory: Inventory) -> list[StoredModel]:
     """Look up what a text says in another form, such as an address of the hub."""
     from localllm.hub.refs import FileRef, NameRef, RemoteRef, UrlRef, parse_ref
 
@@ -118,13 +128,24 @@ def _by_its_form(text: str, inventory: Inventory) -> StoredModel:
     if isinstance(ref, FileRef):
         raise _no_file(text, os.path.expanduser(text))
     found = inventory.find(ref.url.partition("?")[0] if isinstance(ref, UrlRef) else str(ref))
-    if found is not None:
+    if found:
         return found
+    _check_imports(text)
     guess = _guess(text, inventory)
     if isinstance(ref, NameRef) and _catalog_repo(text) is None:
         hint = f"See localllm list for what is here; {DEMO_NAME} is the demo model."
         raise ModelNotFound(f"No model is called {_shown(text)!r}.{guess}", hint=hint)
     raise ModelNotFound(f"{_shown(text)} is not on this disk.{guess}", hint=f"Fetch it: localllm pull {_shown(text)}")
+
+
+def _check_imports(name: str) -> None:
+    """Say so if a name is that of a link to a file that is gone."""
+    try:
+        original = os.readlink(paths.models_dir() / f"{name}.gguf")
+    except (OSError, ValueError):
+        return
+    message = f"{_shown(name)} was imported from {_shown(original)}, which is not there any more."
+    raise ModelNotFound(message, hint=f"Bring it back, or import another file with --name {_shown(name)}.")
 
 
 def _guess(text: str, inventory: Inventory) -> str:

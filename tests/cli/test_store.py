@@ -110,6 +110,15 @@ def test_rm_says_what_it_freed(cli: Cli, hub: HubCache) -> None:
     assert "org/repo:Q4_0" in result.err
 
 
+def test_rm_of_a_name_that_fits_several_models_is_refused(cli: Cli, hub: HubCache) -> None:
+    for tag in ("Q4_K_M", "Q8_0"):
+        hub.add("org/repo", f"x-{tag}.gguf", tiny_gguf(len(tag)))
+    for ref in ("org/repo", "hf.co/org/repo"):
+        result = cli("rm", ref, "-y")
+        assert result.code == 6 and "fits 2 models: org/repo:Q4_K_M, org/repo:Q8_0." in result.err
+    assert cli("rm", "org/repo:Q8_0", "-y").code == cli("rm", "org/repo", "-y").code == 0
+
+
 def test_rm_dry_run_is_only_words(cli: Cli, own: Path) -> None:
     path = write_file(own / "m.gguf")
     said = json.loads(cli("rm", "m", "--dry-run", "--json").out)

@@ -180,3 +180,15 @@ def test_folder_that_cannot_be_written_is_an_error(source: Path, own: Path, monk
         bring(source, "m")
     assert caught.value.hint == "Make a copy with --copy."
     assert os.listdir(own) == []
+
+
+def test_link_whose_original_is_gone_says_so_and_gives_its_name_free(source: Path, own: Path) -> None:
+    bring(source, "m")
+    source.unlink()
+    with pytest.raises(ModelNotFound, match=r"m was imported from .*model-Q4_K_M\.gguf, which is not there any more"):
+        resolve("m")
+    write_file(source)
+    (own / "m.gguf").unlink()
+    (own / "m.gguf").symlink_to(source.with_name("elsewhere.gguf"))
+    assert bring(source, "m", How.COPY).read_bytes() == tiny_gguf()
+    assert not (own / "m.gguf").is_symlink() and resolve("m") == own / "m.gguf"

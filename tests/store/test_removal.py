@@ -142,7 +142,7 @@ def test_files_of_others_need_their_place_named(place: Place, ollama: Ollama, lm
         rm(name, forced=others, dirs=(tmp_path / "dir",))
     assert caught.value.hint is not None and f"--force {place}" in caught.value.hint
     assert rm(name, forced=(place,), dirs=(tmp_path / "dir",)) > 0
-    assert Inventory((tmp_path / "dir",)).find(name) is None
+    assert Inventory((tmp_path / "dir",)).find(name) == []
     assert lm_studio.is_dir() and (tmp_path / "dir").is_dir()
 
 
