@@ -61,12 +61,18 @@ def import_model(source: Path, name: str | None, how: How, on_progress: OnProgre
     targets = [folder / _file_name(stem, part) for part in parts]
     _check_is_free(stem, targets)
     for target in targets:
-        # What is there now is a link to a file that is gone.
-        unlink(target)
+        if target.is_symlink():
+            # To a file that is gone, since the name is free.
+            unlink(target)
     if how is How.COPY or (how is How.MOVE and parts[0].stat().st_dev != folder.stat().st_dev):
         check_room(targets[0], header.n_bytes)
     _bring_all(parts, targets, how, _Copier(header.n_bytes, on_progress))
     sync_folder(folder)
+    left = [part for part in parts if not unlink(part)] if how is How.MOVE else []
+    if left:
+        raise RequestError(
+            f"{stem} is imported; {printable(str(left[0]), 400)} could not be deleted.", hint="Delete it yourself."
+        )
     found = next((model for model in Inventory().shelf(Place.OWN).models if model.path == targets[0]), None)
     if found is None:
         raise ModelNotFound(f"{stem} was imported, and is gone.", hint="Import it again.")
@@ -74,19 +80,19 @@ def import_model(source: Path, name: str | None, how: How, on_progress: OnProgre
 
 
 def _bring_all(parts: Sequence[Path], targets: Sequence[Path], how: How, copier: _Copier) -> None:
-    """Bring in all parts, or none: a source is only deleted when all are here."""
+    """Bring in all parts, or none; no source is deleted yet."""
+    made: list[Path] = []
     try:
         for part, target in zip(parts, targets, strict=True):
             digest = _bring(part, target, how, copier)
+            made.append(target)
             write_note(target, {"imported_from": str(part), "how": str(how), **({"sha256": digest} if digest else {})})
-        for part in parts if how is How.MOVE else ():
-            part.unlink()
     except OSError as error:
-        _undo(targets, parts)
+        _undo(made)
         hint = "Make a copy with --copy." if how is How.LINK else "Check the rights of both folders."
         raise RequestError(f"Cannot import: {error.strerror or type(error).__name__}.", hint=hint) from error
     except BaseException:
-        _undo(targets, parts)
+        _undo(made)
         raise
 
 
@@ -105,12 +111,10 @@ def _bring(part: Path, target: Path, how: How, copier: _Copier) -> str | None:
     return copier.copy(part, target)
 
 
-def _undo(targets: Sequence[Path], parts: Sequence[Path]) -> None:
-    """Take back what was brought in, unless its source is gone already."""
-    for target, part in zip(targets, parts, strict=True):
-        if os.path.lexists(part):
-            unlink(target)
-            unlink(note_path(target))
+def _undo(targets: Sequence[Path]) -> None:
+    for target in targets:
+        unlink(target)
+        unlink(note_path(target))
 
 
 class _Copier:

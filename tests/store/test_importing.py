@@ -192,3 +192,12 @@ def test_link_whose_original_is_gone_says_so_and_gives_its_name_free(source: Pat
     (own / "m.gguf").symlink_to(source.with_name("elsewhere.gguf"))
     assert bring(source, "m", How.COPY).read_bytes() == tiny_gguf()
     assert not (own / "m.gguf").is_symlink() and resolve("m") == own / "m.gguf"
+
+
+def test_original_that_cannot_be_deleted_is_an_error_and_the_import_stands(
+    source: Path, own: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(importing, "unlink", lambda path: path != source)
+    with pytest.raises(RequestError, match=r"m is imported; .*model-Q4_K_M\.gguf could not be deleted"):
+        bring(source, "m", How.MOVE)
+    assert resolve("m").read_bytes() == source.read_bytes() == tiny_gguf()

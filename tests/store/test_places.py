@@ -74,6 +74,13 @@ def test_revisions_that_share_a_blob_are_one_model(hub: HubCache) -> None:
     assert first_names(cached_models(hub.root)) == ["org/repo:Q4_0"]
 
 
+def test_file_of_the_default_branch_has_its_name_although_another_branch_is_newer(hub: HubCache) -> None:
+    hub.add("org/repo", "x-Q4_0.gguf", tiny_gguf(1), COMMIT_A)
+    hub.add("org/repo", "x-Q4_0.gguf", tiny_gguf(1), COMMIT_B, "dev")
+    os.utime(hub.repo("org/repo") / "snapshots" / COMMIT_A, (1, 1))
+    assert first_names(cached_models(hub.root)) == ["org/repo:Q4_0"]
+
+
 def test_two_names_of_one_blob_are_two_models_that_take_its_room_once(hub: HubCache) -> None:
     data = tiny_gguf(1)
     hub.add("org/repo", "a-Q4_0.gguf", data)
