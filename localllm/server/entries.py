@@ -10,9 +10,9 @@ from localllm.errors import RequestError
 from localllm.hardware.types import LoadOptions
 from localllm.server.manager import ModelEntry
 from localllm.store import resolve
+from localllm.store.names import own_name
 
 _NAME = re.compile(r"[\w.:+@/-]+")
-_BLOB = re.compile(r"sha256[-:][0-9a-fA-F]{64}")
 _MAX_NAME_CHARS = 200
 
 
@@ -56,18 +56,13 @@ def _entry(ref: str | None, options: LoadOptions) -> tuple[str, Path]:
         return _checked(name), resolve(target)
     path = resolve(ref)
     is_path = ref is None or "/" in ref or "\\" in ref or ref.lower().endswith(".gguf")
-    text = _file_name(path) or ref or "model"
+    text = own_name(path) or ref or "model"
     return _checked(re.sub(r"[^\w.:+@-]+", "-", text) if is_path else ref or ""), path
-
-
-def _file_name(path: Path) -> str | None:
-    """Return the name that a file's own name says; None where it is only a digest, as of Ollama's blobs."""
-    return None if _BLOB.fullmatch(path.name) else path.stem
 
 
 def _own_aliases(name: str, path: Path) -> list[str]:
     """Return the names that people try without being told: the file's."""
-    if _file_name(path) is None:
+    if own_name(path) is None:
         return []
     return [alias for alias in (path.stem, path.name) if alias.lower() != name.lower()]
 

@@ -9,11 +9,24 @@ from pathlib import Path
 from localllm.hub.file_names import quantization_of, shard_of
 from localllm.hub.refs import RepoRef
 
+_DIGEST = re.compile(r"sha256[-:][0-9a-fA-F]{64}")
+_N_DIGEST_SHOWN = len("sha256-") + 12
+
 
 def stem_of(path: Path) -> str:
     """Return the name of a model's first file, without its ending, nor which part it is."""
     shard = shard_of(path.name)
     return shard.head if shard else path.stem
+
+
+def own_name(path: Path) -> str | None:
+    """Return what a file's name says without its ending; None where it is only a digest, as of Ollama's blobs."""
+    return None if _DIGEST.fullmatch(path.name) else path.stem
+
+
+def shown_name(path: Path) -> str:
+    """Return the name of a file for a table; of a digest only the beginning."""
+    return path.name if own_name(path) is not None else f"{path.name[:_N_DIGEST_SHOWN]}…"
 
 
 def file_names(path: Path) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ from localllm.errors import ModelNotFound
 from localllm.hub.refs import NameRef, RepoRef
 from localllm.store import knows, resolve
 from localllm.store.inventory import Inventory
+from localllm.store.names import own_name, shown_name
 from tests.store.layouts import COMMIT_A, COMMIT_B, HubCache, Ollama, tiny_gguf, write_file
 
 
@@ -174,3 +175,9 @@ def test_path_is_found_without_looking_at_any_place(tmp_path: Path, monkeypatch:
     monkeypatch.setattr("localllm.store.inventory.Inventory", None)
     path = write_file(tmp_path / "m.gguf")
     assert resolve(str(path)) == path
+
+
+def test_digest_is_no_name_and_its_beginning_is_shown() -> None:
+    blob = Path("/x") / f"sha256-{'ab' * 32}"
+    assert (own_name(blob), shown_name(blob)) == (None, "sha256-abababababab…")
+    assert (own_name(Path("/x/m-Q4_0.gguf")), shown_name(Path("/x/m-Q4_0.gguf"))) == ("m-Q4_0", "m-Q4_0.gguf")
