@@ -149,6 +149,15 @@ def parse_size(value: object) -> int:
     return int(float(found[1]) * _UNITS[found[2].lower()])
 
 
+def _folders(value: object) -> object:
+    """Accept a list of folders, or a text with the system's separator of paths between them; ~ is one's home."""
+    parts = value.split(os.pathsep) if isinstance(value, str) else value
+    allowed = f"folders, with {os.pathsep} between them, or a list of folders"
+    if not isinstance(parts, list | tuple) or not all(isinstance(part, str) and "\0" not in part for part in parts):
+        raise ValueError(allowed)
+    return tuple(Path(os.path.abspath(os.path.expanduser(part))) for part in parts if part)
+
+
 def _size(*, zero_is: str) -> Parse:
     """Accept a size, or the word `zero_is`, which becomes 0."""
 
@@ -166,6 +175,11 @@ class Settings:
     """Every setting, decided. Make one with `load_settings`."""
 
     model: str | None = _setting(None, _text, "The model to use: a name, or the path of a GGUF file.")
+    model_dirs: tuple[Path, ...] = _setting(
+        (),
+        _folders,
+        f"More folders to look for models in, with {os.pathsep} between them; what is in them stays there.",
+    )
     n_ctx: int | None = _setting(
         None,
         _integer(1, 2**31 - 256, none_is="auto"),

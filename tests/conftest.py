@@ -15,10 +15,16 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 @pytest.fixture(autouse=True)
 def home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A temporary LOCALLLM_HOME, and no other LOCALLLM_ variable but the tests' own."""
+    """A temporary LOCALLLM_HOME, no other LOCALLLM_ variable but the tests' own, and no models of other programs."""
     for name in [name for name in os.environ if name.startswith("LOCALLLM_")]:
         if not name.startswith("LOCALLLM_TEST_"):
             monkeypatch.delenv(name)
     path = tmp_path_factory.mktemp("home")
     monkeypatch.setenv("LOCALLLM_HOME", str(path))
+    for name in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HF_HOME", str(path / "huggingface"))
+    monkeypatch.setenv("OLLAMA_MODELS", str(path / "ollama"))
+    monkeypatch.setattr("localllm.store.lm_studio._HOMES", ("localllm-tests-have-no-lm-studio",))
+    monkeypatch.setattr("localllm.store.lm_studio._POINTER", "localllm-tests-have-no-lm-studio-pointer")
     return path

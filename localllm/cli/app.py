@@ -36,6 +36,12 @@ VERBS = {
     "search": Verb("localllm.cli.search:command", "Find GGUF models on the Hugging Face Hub."),
     "pull": Verb("localllm.cli.pull:command", "Fetch a model from the Hugging Face Hub, or from a URL."),
     "show": Verb("localllm.cli.show:command", "Show what a GGUF file holds."),
+    "list": Verb("localllm.cli.list:command", "List the models on this computer."),
+    "import": Verb(
+        "localllm.cli.importing:command", "Take a GGUF file into the list of models, under a name of your own."
+    ),
+    "rm": Verb("localllm.cli.rm:command", "Delete models."),
+    "verify": Verb("localllm.cli.verify:command", "Check the files of models for damage."),
 }
 
 ALIASES = {"calibrate": "imatrix"}

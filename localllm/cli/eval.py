@@ -205,10 +205,11 @@ def _measure(contestants: Sequence[Contestant], text: str, n_ctx: int, n_chunks:
 def _rows(contestants: Sequence[Contestant], found: Comparison, n_ctx: int) -> tuple[Row, ...]:
     from localllm.cli.eval_report import Row
     from localllm.evaluate.memory import kv_bytes
+    from localllm.store.names import shown_name
 
     return tuple(
         Row(
-            one.planned.path.name,
+            shown_name(one.planned.path),
             *one.kv_types,
             one.is_control,
             kv_bytes(one.planned.shape, one.kv_types, n_ctx),

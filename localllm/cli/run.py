@@ -20,7 +20,7 @@ from localllm.cli.terminal import TextOutput
 from localllm.config import Settings, load_settings
 from localllm.errors import RequestError
 from localllm.llm import LLM, ChatEvent, Done, GenerateOptions, Progress, TextDelta
-from localllm.store.resolve import DEMO_NAME
+from localllm.store import knows
 
 
 @click.command("run", short_help="Answer one prompt.")
@@ -135,7 +135,10 @@ def _joined(prompt: str, piped: str | None) -> str:
 
 
 def _looks_like_a_model(argument: str) -> bool:
-    return argument == DEMO_NAME or argument.lower().endswith(".gguf") or os.path.isfile(argument)
+    """Tell a model from a prompt; a text with white space that is no file is a prompt, and nothing is looked up."""
+    if argument.lower().endswith(".gguf") or os.path.isfile(argument):
+        return True
+    return not any(map(str.isspace, argument)) and knows(argument)
 
 
 def _chat(llm: LLM, settings: Settings, prompt: str, options: GenerateOptions) -> Generator[ChatEvent, None, None]:

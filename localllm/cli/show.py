@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from localllm.cli.tables import size, table
+from localllm.cli.tables import count, size, table
+from localllm.store import resolve
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -15,17 +16,17 @@ if TYPE_CHECKING:
 
 
 @click.command("show")
-@click.argument("file", type=click.Path(), metavar="FILE")
+@click.argument("model", metavar="MODEL")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.option("--tensors", "with_tensors", is_flag=True, help="List every tensor.")
-def command(file: str, as_json: bool, with_tensors: bool) -> None:
-    """Show what a GGUF file holds: size, shape, tensor types and metadata.
+def command(model: str, as_json: bool, with_tensors: bool) -> None:
+    """Show what a model's file holds: size, shape, tensor types and metadata. MODEL is a name or a path.
 
     Only the header is read, so this is quick for a model of any size.
     """
     from localllm.gguf import read_header, summarize
 
-    summary = summarize(read_header(file))
+    summary = summarize(read_header(resolve(model)))
     if as_json:
         click.echo(_json(summary, with_tensors))
     else:
@@ -46,7 +47,7 @@ def _page(summary: ModelSummary, with_tensors: bool) -> Iterator[str]:
     yield from table(list(_facts(summary)))
     yield from _section(
         "Tensor types",
-        [(line.type, f"{line.n_tensors}", _count(line.n_params), size(line.n_bytes)) for line in summary.types],
+        [(line.type, f"{line.n_tensors}", count(line.n_params), size(line.n_bytes)) for line in summary.types],
         right=(1, 2, 3),
         head=("type", "tensors", "weights", "size"),
     )
@@ -70,7 +71,7 @@ def _facts(summary: ModelSummary) -> Iterator[tuple[str, str]]:
     if summary.name:
         yield "Name", _clean(summary.name)
     yield "Architecture", _clean(summary.architecture)
-    yield "Weights", f"{_count(summary.n_params)} in {summary.n_tensors} tensors"
+    yield "Weights", f"{count(summary.n_params)} in {summary.n_tensors} tensors"
     file_type = f"{summary.file_type}, " if summary.file_type else ""
     yield "Quantization", f"{file_type}{summary.bpw:.2f} bits per weight"
     if summary.shape is not None:
@@ -115,10 +116,3 @@ def _clean(text: str, limit: int = 80) -> str:
     from localllm.gguf import printable
 
     return printable(text, limit)
-
-
-def _count(n: int) -> str:
-    for unit, name in ((1e9, "B"), (1e6, "M"), (1e3, "K")):
-        if n >= unit:
-            return f"{n / unit:.2f} {name}"
-    return str(n)

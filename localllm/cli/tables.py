@@ -24,6 +24,14 @@ def size(n_bytes: int) -> str:
     return f"{n_bytes} B"
 
 
+def count(n: int) -> str:
+    """Return a count in the unit that fits: `1.54 B`, `134.52 M`."""
+    for unit, name in ((1e9, "B"), (1e6, "M"), (1e3, "K")):
+        if n >= unit:
+            return f"{n / unit:.2f} {name}"
+    return str(n)
+
+
 def duration(seconds: float) -> str:
     """Return a time that has passed, in one unit: `12 s`, `5 min`, `3 h`, `2 d`."""
     for unit, name in ((86400, "d"), (3600, "h"), (60, "min")):

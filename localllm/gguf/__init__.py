@@ -1,6 +1,7 @@
 """GGUF files: the header, checked before llama.cpp sees the file, and what it says about the model."""
 
 from localllm.gguf.adapter import AdapterShape, check_adapter
+from localllm.gguf.glance import glance
 from localllm.gguf.header import GGUFHeader, read_header, read_part
 from localllm.gguf.loadable import check_loadable
 from localllm.gguf.problems import printable
@@ -29,6 +30,7 @@ __all__ = [
     "Weights",
     "check_adapter",
     "check_loadable",
+    "glance",
     "printable",
     "read_header",
     "read_part",

@@ -94,10 +94,7 @@ def read_part(path: Path) -> GGUFHeader:
     """
     with mapped(path) as (data, n_bytes):
         cursor = Cursor(path, data, n_bytes)
-        cursor.skip(len(MAGIC), "the magic")
-        version = _read_version(cursor)
-        n_tensors = _read_count(cursor, "tensors", MAX_TENSORS, _MIN_TENSOR_BYTES)
-        n_pairs = _read_count(cursor, "metadata pairs", MAX_PAIRS, _MIN_PAIR_BYTES)
+        version, n_tensors, n_pairs = read_preamble(cursor)
         metadata, types, spans = read_metadata(cursor, n_pairs)
         alignment = read_alignment(path, metadata, types)
         tensors, data_offset = read_tensor_table(cursor, n_tensors, alignment)
@@ -113,6 +110,18 @@ def read_part(path: Path) -> GGUFHeader:
         data_offset=data_offset,
         parts=(path,),
     )
+
+
+def read_preamble(cursor: Cursor) -> tuple[int, int, int]:
+    """Read what comes before the metadata: the version, and how many tensors and pairs there are.
+
+    Raises:
+        InvalidModelFile: the version is not read, or the counts are impossible.
+    """
+    cursor.skip(len(MAGIC), "the magic")
+    version = _read_version(cursor)
+    n_tensors = _read_count(cursor, "tensors", MAX_TENSORS, _MIN_TENSOR_BYTES)
+    return version, n_tensors, _read_count(cursor, "metadata pairs", MAX_PAIRS, _MIN_PAIR_BYTES)
 
 
 def _read_version(cursor: Cursor) -> int:

