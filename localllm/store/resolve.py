@@ -131,11 +131,13 @@ def _by_its_form(text: str, inventory: Inventory) -> list[StoredModel]:
     if found:
         return found
     _check_imports(text)
-    guess = _guess(text, inventory)
-    if isinstance(ref, NameRef) and _catalog_repo(text) is None:
-        hint = f"See localllm list for what is here; {DEMO_NAME} is the demo model."
-        raise ModelNotFound(f"No model is called {_shown(text)!r}.{guess}", hint=hint)
-    raise ModelNotFound(f"{_shown(text)} is not on this disk.{guess}", hint=f"Fetch it: localllm pull {_shown(text)}")
+    fetch = f"Fetch it: localllm pull {_shown(text)}"
+    if not isinstance(ref, NameRef):
+        raise ModelNotFound(f"{_shown(text)} is not on this disk.{_guess(text, inventory)}", hint=fetch)
+    if _catalog_repo(text) is None:
+        hint = f"localllm list shows what is here, localllm catalog what is known; {DEMO_NAME} is the demo model."
+        raise ModelNotFound(f"No model is called {_shown(text)!r}.{_guess(text, inventory)}", hint=hint)
+    raise ModelNotFound(f"{_shown(text)} is not on this disk.", hint=fetch)
 
 
 def _check_imports(name: str) -> None:

@@ -100,6 +100,17 @@ def test_catalog_goes_after_our_own_names_and_before_those_of_others(
     assert resolve("m") == path
 
 
+def test_a_name_of_the_catalog_that_is_not_here_is_not_offered_in_its_own_place(own: Path) -> None:
+    with pytest.raises(ModelNotFound) as caught:
+        resolve("qwen3-8b")
+    assert (caught.value.message, caught.value.hint) == (
+        "qwen3-8b is not on this disk.",
+        "Fetch it: localllm pull qwen3-8b",
+    )
+    with pytest.raises(ModelNotFound, match="Did you mean qwen3-8b"):
+        resolve("qwn3-8b")
+
+
 def test_download_is_found_by_its_address(own: Path) -> None:
     path = write_file(own / "m.gguf")
     write_file(own / "m.gguf.json", b'{"url": "https://example.org/m.gguf"}')
