@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from localllm.cli.options import LOADING
 from localllm.cli.screen import notice
 from localllm.cli.status import StatusLine
 from localllm.config import Settings
+from localllm.errors import RequestError
 from localllm.hardware.types import AdapterSpec
+from localllm.hub.refs import remote_ref
 from localllm.llm import LLM, load
 
 
@@ -15,8 +18,11 @@ def open_model(settings: Settings, status: StatusLine, adapters: Sequence[Adapte
     """Load the model that the settings name, for one conversation at a time; say on stderr what was reduced.
 
     Raises:
+        RequestError: a flag is of loading, and the model is a remote's.
         LocalLLMError: as `localllm.load`.
     """
+    if remote_ref(settings.model):
+        refuse_flags(settings, LOADING, "--lora" if adapters else None)
     kv_type_k, kv_type_v = settings.kv_types
     try:
         llm = load(
@@ -40,3 +46,22 @@ def open_model(settings: Settings, status: StatusLine, adapters: Sequence[Adapte
     for note in llm.info.plan_notes:
         notice(note)
     return llm
+
+
+def refuse_flags(settings: Settings, names: Sequence[str], *flags: str | None) -> None:
+    """Refuse flags that mean nothing to a remote; what the environment or the file says is meant for models here.
+
+    Args:
+        settings: with the sources of their values.
+        names: settings that are not for remotes.
+        flags: others that were given; None is one that was not.
+
+    Raises:
+        RequestError: one of them was given.
+    """
+    given = [*(source for name in names if (source := settings.source(name)).startswith("--")), *filter(None, flags)]
+    if given:
+        raise RequestError(
+            f"{given[0]} is not for a remote: {settings.model} runs there, not here.",
+            hint=f"Leave {given[0]} out, or set it where the engine starts.",
+        )

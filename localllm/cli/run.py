@@ -19,7 +19,8 @@ from localllm.cli.status import StatusLine, speed_summary
 from localllm.cli.terminal import TextOutput
 from localllm.config import Settings, load_settings
 from localllm.errors import RequestError
-from localllm.llm import LLM, ChatEvent, Done, GenerateOptions, Progress, TextDelta
+from localllm.hub.refs import remote_ref
+from localllm.llm import LLM, ChatEvent, Done, GenerateOptions, Progress, TextDelta, Waiting
 from localllm.store.resolve import DEMO_NAME
 
 
@@ -49,6 +50,7 @@ def command(
     \b
     localllm run "Why is the sky blue?"
     localllm run model.gguf "Why is the sky blue?"
+    localllm run @lab "Why is the sky blue?"
     git diff | localllm run "Explain this change."
     localllm run model.gguf < question.txt
     """
@@ -135,7 +137,8 @@ def _joined(prompt: str, piped: str | None) -> str:
 
 
 def _looks_like_a_model(argument: str) -> bool:
-    return argument == DEMO_NAME or argument.lower().endswith(".gguf") or os.path.isfile(argument)
+    is_file = argument.lower().endswith(".gguf") or os.path.isfile(argument)
+    return is_file or argument == DEMO_NAME or remote_ref(argument) is not None
 
 
 def _chat(llm: LLM, settings: Settings, prompt: str, options: GenerateOptions) -> Generator[ChatEvent, None, None]:
@@ -153,6 +156,8 @@ def _follow(stream: Generator[ChatEvent, None, None], status: StatusLine, output
             match event:
                 case Progress():
                     status.reading(event)
+                case Waiting():
+                    status.waiting(event)
                 case TextDelta():
                     status.clear()
                     if output is not None:

@@ -13,6 +13,7 @@ from localllm.engine.events import Event
 from localllm.engine.stats import EngineStats
 from localllm.errors import RequestError
 from localllm.hardware.types import LoadOptions, SpecMode
+from localllm.hub.refs import remote_ref
 from localllm.llm.adapters import Adapter, adapter_spec
 from localllm.llm.events import ChatEvent, Done, Progress
 from localllm.llm.options import GenerateOptions, GenerationSpec, parse_options, parse_text_options
@@ -277,10 +278,11 @@ def load(
     in_process: bool = False,
     on_progress: Callable[[float], None] | None = None,
 ) -> LLM:
-    """Load a model.
+    """Load a model, or reach one that an engine on another machine has.
 
     Args:
-        ref: a path, or a name that the store knows; None is the demo model.
+        ref: a path, or a name that the store knows; None is the demo model. "@lab" and "@lab/model" are of a remote
+            (`localllm remote add`): it was loaded there, so that the options below are not for it and are left alone.
         n_ctx: tokens of context; None is what the model was trained with, as far as memory allows.
         gpu_layers: how many layers go to the GPU; "auto" is as many as fit.
         n_threads: CPU threads; None is one for each performance core.
@@ -302,7 +304,12 @@ def load(
     Raises:
         ModelError: there is no such model or adapter, or it cannot be loaded.
         NotEnoughMemory: it does not fit.
+        ServerError: the remote does not answer, or refuses.
     """
+    if remote := remote_ref(ref):
+        from localllm.llm.remote import open_remote
+
+        return open_remote(remote)
     from localllm.runtime import open_backend
     from localllm.store import resolve
 
