@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from localllm.cli.options import LOADING
+from localllm.cli.remote_flags import refuse_flags
 from localllm.cli.screen import notice
 from localllm.cli.status import StatusLine
 from localllm.config import Settings
-from localllm.errors import RequestError
 from localllm.hardware.types import AdapterSpec
 from localllm.hub.refs import remote_ref
 from localllm.llm import LLM, load
@@ -46,22 +46,3 @@ def open_model(settings: Settings, status: StatusLine, adapters: Sequence[Adapte
     for note in llm.info.plan_notes:
         notice(note)
     return llm
-
-
-def refuse_flags(settings: Settings, names: Sequence[str], *flags: str | None) -> None:
-    """Refuse flags that mean nothing to a remote; what the environment or the file says is meant for models here.
-
-    Args:
-        settings: with the sources of their values.
-        names: settings that are not for remotes.
-        flags: others that were given; None is one that was not.
-
-    Raises:
-        RequestError: one of them was given.
-    """
-    given = [*(source for name in names if (source := settings.source(name)).startswith("--")), *filter(None, flags)]
-    if given:
-        raise RequestError(
-            f"{given[0]} is not for a remote: {settings.model} runs there, not here.",
-            hint=f"Leave {given[0]} out, or set it where the engine starts.",
-        )

@@ -93,12 +93,13 @@ def speed_summary(done: Done) -> str:
 
 
 def chat_summary(done: Done, n_ctx: int) -> str:
-    """Return one line: `152 tok/s · first token 0.08 s · context 310/4096 · 280 reused`."""
+    """Return one line: `152 tok/s · first token 0.08 s · context 310/4096 · 280 reused`; an `n_ctx` of 0 is unknown."""
     usage, timings = done.usage, done.timings
     n_used = usage.prompt_tokens + usage.completion_tokens - usage.evicted_tokens
+    limit = f"/{n_ctx}" if n_ctx else ""
     return (
         f"{timings.decode_tok_s:.{_digits(timings.decode_tok_s)}f} tok/s · first token {timings.ttft_s:.2f} s"
-        f" · context {n_used}{f'/{n_ctx}' if n_ctx else ''} · {usage.cached_tokens} reused{_evicted(usage.evicted_tokens)}"
+        f" · context {n_used}{limit} · {usage.cached_tokens} reused{_evicted(usage.evicted_tokens)}"
     )
 
 
