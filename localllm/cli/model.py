@@ -33,6 +33,7 @@ def open_model(settings: Settings, status: StatusLine, adapters: Sequence[Adapte
             kv_type=kv_type_k,
             kv_type_v=kv_type_v,
             kv_store_bytes=settings.kv_store,
+            rpc=settings.rpc,
             n_slots=1,
             spec=settings.spec,
             shares_texts=settings.spec_lookup == "shared",

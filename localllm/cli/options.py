@@ -18,6 +18,7 @@ _METAVARS = {
     "n_ctx": "N",
     "threads": "N",
     "gpu_layers": "auto|all|N",
+    "rpc": "HOST:PORT",
     "kv_type": "TYPE",
     "kv_type_k": "TYPE",
     "kv_type_v": "TYPE",
@@ -43,7 +44,9 @@ Verb = TypeVar("Verb", bound=Callable[..., None])
 
 
 _MACHINE = ("threads", "gpu_layers")
-_LOADING = ("n_ctx", "threads", "gpu_layers", "kv_type", "kv_type_k", "kv_type_v", "kv_store", "spec", "spec_lookup")
+_LOADING = (
+    "n_ctx", "threads", "gpu_layers", "rpc", "kv_type", "kv_type_k", "kv_type_v", "kv_store", "spec", "spec_lookup",
+)  # fmt: skip
 _DRAFT = ("draft_model",)
 _THREADS = ("threads",)
 _POLICY = ("context_policy", "n_sink")

@@ -275,6 +275,7 @@ def load(
     draft_model: str | None = None,
     adapters: Sequence[Adapter] = (),
     kv_store_bytes: int = 0,
+    rpc: Sequence[str] = (),
     in_process: bool = False,
     on_progress: Callable[[float], None] | None = None,
 ) -> LLM:
@@ -298,13 +299,15 @@ def load(
         adapters: LoRA adapters to load, in GGUF form: a path each, or a path and a scale. All are applied where a
             request does not choose among them with the option `lora`, by id, which is their place here.
         kv_store_bytes: disk for the states of prompts, which then outlive the process; all models together. 0 is none.
-        in_process: hold llama.cpp in this process, where a crash of it ends the process.
+        rpc: "host:port" of llama.cpp RPC servers, whose devices are used beside those here; needs a llama.cpp with the
+            RPC backend.
+        in_process: hold llama.cpp in this process, where a crash of it ends the process; with `rpc` it never is.
         on_progress: called with the loaded share, 0.0 to 1.0, on a thread of the backend's.
 
     Raises:
         ModelError: there is no such model or adapter, or it cannot be loaded.
         NotEnoughMemory: it does not fit.
-        ServerError: the remote does not answer, or refuses.
+        ServerError: the remote, or an RPC server, does not answer, or refuses.
     """
     if remote := remote_ref(ref):
         from localllm.llm.remote import open_remote
@@ -324,6 +327,7 @@ def load(
         spec=spec,
         shares_texts=shares_texts,
         kv_store_bytes=kv_store_bytes,
+        rpc=tuple(rpc),
         draft_model=None if draft_model is None else resolve(draft_model),
     )
     return LLM(open_backend(resolve(ref), options, in_process=in_process, on_progress=on_progress))

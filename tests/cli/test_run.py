@@ -47,6 +47,7 @@ def test_flags_reach_the_load_and_the_request(cli: Cli) -> None:
             "kv_type": "q8_0",
             "kv_type_v": "f16",
             "kv_store_bytes": 1 << 30,
+            "rpc": ("10.0.0.5:50052",),
             "n_slots": 1,
             "spec": "ngram",
             "shares_texts": True,
