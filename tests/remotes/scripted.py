@@ -67,8 +67,8 @@ class Handler(BaseHTTPRequestHandler):
         """Send a whole answer: JSON, or bytes as they are."""
         data = body if isinstance(body, bytes) else json.dumps(body).encode()
         self.send_response(status)
-        kinds = {"content-type": "text/html" if data.startswith(b"<") else "application/json"}
-        for name, value in {**kinds, "content-length": str(len(data)), **headers}.items():
+        kind = "text/html" if data.startswith(b"<") else "application/json"
+        for name, value in {"content_type": kind, "content_length": str(len(data)), **headers}.items():
             self.send_header(name.replace("_", "-"), value)
         self.end_headers()
         self.wfile.write(data)

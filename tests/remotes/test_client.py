@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 import socket
+import ssl
+import subprocess
 import threading
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -107,6 +111,19 @@ def test_a_refusal_is_an_error_with_the_servers_words(
     assert type(caught.value) is kind
 
 
+def test_a_certificate_that_nobody_vouches_for_is_told_of(server: Scripted, tmp_path: Path) -> None:
+    if shutil.which("openssl") is None:
+        pytest.skip("openssl is not installed")
+    made = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-keyout", "key.pem", "-out", "cert.pem"]
+    names = ["-nodes", "-days", "2", "-subj", "/CN=localhost"]
+    subprocess.run(["openssl", "req", "-x509", *made, *names], check=True, capture_output=True, cwd=tmp_path)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(tmp_path / "cert.pem", tmp_path / "key.pem")
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    with pytest.raises(errors.ServerUnreachable, match="certificate"):
+        RemoteClient(Remote("lab", server.url.replace("http://127.0.0.1", "https://localhost"))).models()
+
+
 def test_a_redirect_is_not_followed(client: RemoteClient, server: Scripted) -> None:
     server.act = refuses(307, b"", location="http://elsewhere/\x1b[2J")
     error = failure(client)
@@ -180,11 +197,18 @@ def test_what_came_before_the_end_of_the_server_is_kept(client: RemoteClient, se
     assert f"after {len(text)} characters" in error.message or not text
 
 
+def test_a_whole_answer_that_breaks_off_is_told_of(client: RemoteClient, server: Scripted) -> None:
+    server.act = refuses(200, {"choices": []}, content_length="9999")
+    assert "broke off its answer after 15 of 9999 bytes" in failure(client).message
+
+
 def test_silence_in_the_middle_is_noted_and_then_an_end(client: RemoteClient, server: Scripted) -> None:
     server.hangs_after("Hel", "lo")
     found, error = heard(client)
     assert [one for one in found if not isinstance(one, Silence)] == [TextPiece("Hel"), TextPiece("lo")]
-    assert any(isinstance(one, Silence) for one in found)
+    silences = [one.seconds for one in found if isinstance(one, Silence)]
+    # After the first word, the patience is no longer the tenfold one.
+    assert silences and max(silences) < 2.5
     assert isinstance(error, errors.ServerSilent)
     assert "not answered for 0.3 s, after 5 characters" in error.message
 
