@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from localllm.cli.reference import reference
 from localllm.remotes import Remote, Remotes
 from tests.cli.conftest import Cli
 from tests.remotes.fixtures import lab, server
@@ -49,6 +50,11 @@ def test_bad_input_is_refused(cli: Cli, arguments: tuple[str, ...], code: int, w
     result = cli("remote", *arguments)
     assert result.code == code and words in result.err
     assert Remotes().all() == {}
+
+
+def test_the_reference_shows_the_commands_of_a_verb() -> None:
+    text = reference()
+    assert "## localllm remote\n" in text and "Usage: localllm remote add [OPTIONS] NAME URL" in text
 
 
 def test_check_tells_what_it_is_and_has_and_how_fast(cli: Cli, lab: Remote, server: Scripted) -> None:
