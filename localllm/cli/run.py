@@ -18,7 +18,7 @@ from localllm.cli.options import adapter_specs, generation_options, shared_optio
 from localllm.cli.status import StatusLine, speed_summary
 from localllm.cli.terminal import TextOutput
 from localllm.config import Settings, load_settings
-from localllm.errors import RequestError
+from localllm.errors import RequestError, ServerError
 from localllm.hub.refs import remote_ref
 from localllm.llm import LLM, ChatEvent, Done, GenerateOptions, Progress, TextDelta, Waiting
 from localllm.store.resolve import DEMO_NAME
@@ -62,7 +62,13 @@ def command(
     status = StatusLine()
     with open_model(settings, status, adapter_specs(lora, lora_scaled), in_process=True) as llm:
         stream = llm.generate(prompt, **options) if raw else _chat(llm, settings, prompt, options)
-        done = _follow(stream, status, None if as_json else TextOutput())
+        said: list[str] = []
+        try:
+            done = _follow(stream, status, None if as_json else TextOutput(), said)
+        except ServerError as error:
+            if as_json and said:
+                click.echo(json.dumps(half_answer_json("".join(said), error), ensure_ascii=False))
+            raise
         if as_json:
             click.echo(json.dumps(answer_json(done, llm.info.load_s), ensure_ascii=False))
         if stats or sys.stderr.isatty():
@@ -132,6 +138,11 @@ def answer_json(done: Done, load_s: float) -> dict[str, Any]:
     }
 
 
+def half_answer_json(text: str, error: ServerError) -> dict[str, Any]:
+    """Return what --json prints of an answer that a remote broke off."""
+    return {"text": text, "finish_reason": "error", "error": error.message}
+
+
 def _joined(prompt: str, piped: str | None) -> str:
     return prompt if piped is None else f"{piped}\n\n{prompt}"
 
@@ -148,8 +159,10 @@ def _chat(llm: LLM, settings: Settings, prompt: str, options: GenerateOptions) -
     return llm.chat(messages, **options)
 
 
-def _follow(stream: Generator[ChatEvent, None, None], status: StatusLine, output: TextOutput | None) -> Done:
-    """Show the events of one completion as they come, and return its end."""
+def _follow(
+    stream: Generator[ChatEvent, None, None], status: StatusLine, output: TextOutput | None, said: list[str]
+) -> Done:
+    """Show the events of one completion as they come, add its text to `said`, and return its end."""
     done: Done | None = None
     with closing(stream):
         for event in stream:
@@ -160,6 +173,7 @@ def _follow(stream: Generator[ChatEvent, None, None], status: StatusLine, output
                     status.waiting(event)
                 case TextDelta():
                     status.clear()
+                    said.append(event.text)
                     if output is not None:
                         output.write(event.text)
                 case Done():

@@ -122,6 +122,14 @@ def test_run_keeps_what_came_before_the_end_of_the_server(cli: Cli, lab: Remote,
     assert "lab closed the stream without an end, after 9 characters" in result.err
 
 
+def test_run_keeps_half_an_answer_as_json(cli: Cli, lab: Remote, server: Scripted) -> None:
+    server.act = lambda handler: (handler.begin(), handler.send(delta(content="Once upon")))[0]
+    result = cli("run", "@lab", "Hi", "--json")
+    found = json.loads(result.out)
+    assert (result.code, found["text"], found["finish_reason"]) == (9, "Once upon", "error")
+    assert found["error"] in result.err
+
+
 def test_run_says_that_a_server_has_stopped(cli: Cli, lab: Remote, server: Scripted) -> None:
     server.hangs_after("Once upon")
     result = cli("run", "@lab", "Hi")
