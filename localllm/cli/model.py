@@ -23,6 +23,7 @@ def open_model(settings: Settings, status: StatusLine, adapters: Sequence[Adapte
     """
     if remote_ref(settings.model):
         refuse_flags(settings, LOADING, "--lora" if adapters else None)
+        return load(settings.model, on_progress=status.loading)
     kv_type_k, kv_type_v = settings.kv_types
     try:
         llm = load(

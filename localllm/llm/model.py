@@ -283,7 +283,7 @@ def load(
 
     Args:
         ref: a path, or a name that the store knows; None is the demo model. "@lab" and "@lab/model" are of a remote
-            (`localllm remote add`): it was loaded there, so that the options below are not for it and are left alone.
+            (`localllm remote add`): it was loaded there, so that options of loading are refused.
         n_ctx: tokens of context; None is what the model was trained with, as far as memory allows.
         gpu_layers: how many layers go to the GPU; "auto" is as many as fit.
         n_threads: CPU threads; None is one for each performance core.
@@ -309,9 +309,11 @@ def load(
         NotEnoughMemory: it does not fit.
         ServerError: the remote, or an RPC server, does not answer, or refuses.
     """
+    given = dict(locals())
     if remote := remote_ref(ref):
         from localllm.llm.remote import open_remote
 
+        _refuse_given(str(remote), given)
         return open_remote(remote)
     from localllm.runtime import open_backend
     from localllm.store import resolve
@@ -331,3 +333,11 @@ def load(
         draft_model=None if draft_model is None else resolve(draft_model),
     )
     return LLM(open_backend(resolve(ref), options, in_process=in_process, on_progress=on_progress))
+
+
+def _refuse_given(ref: str, given: Mapping[str, Any]) -> None:
+    """Refuse what `load` was given beyond its defaults; where the model lives and who watches does not matter."""
+    defaults: Mapping[str, Any] = load.__kwdefaults__ or {}
+    for name, default in defaults.items():
+        if name not in ("in_process", "on_progress") and given[name] != default:
+            raise RequestError(f"{name} is not for a remote: {ref} was loaded there.", hint=f"Leave {name} out.")

@@ -74,6 +74,13 @@ def test_what_a_server_does_not_take_is_refused_by_name(
     assert server.chats == []
 
 
+def test_options_of_loading_are_refused_by_name(lab: Remote) -> None:
+    with pytest.raises(RequestError, match="n_ctx is not for a remote: @lab"):
+        localllm.load("@lab", n_ctx=512)
+    with pytest.raises(RequestError, match="kv_type_v is not for a remote"):
+        localllm.load("@lab", kv_type_v="q8_0", in_process=True)
+
+
 def test_neutral_values_are_no_wishes(llm: LLM, server: Scripted) -> None:
     llm.ask("Hi", context_policy="error", cache_prompt=True, ignore_eos=False, logprobs=None, spec=None, stop=[])
     assert len(server.chats) == 1
