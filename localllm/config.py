@@ -35,6 +35,7 @@ SPEC_MODES = ("auto", "off", "ngram", "lookahead", "draft")
 LOG_LEVELS = ("debug", "info", "warning", "error")
 
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)i?b?", re.IGNORECASE)
+_ENDPOINT = re.compile(r"([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]):[0-9]{1,5}")
 _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 
 Parse = Callable[[object], object]
@@ -135,6 +136,18 @@ def _kv_type_of_side(value: object) -> object:
     return None if value == "same" else _one_kv_type(value)
 
 
+def _endpoints(value: object) -> object:
+    """Accept "host:port,host:port", or the word "none"."""
+    if isinstance(value, tuple):
+        return value
+    if value == "none":
+        return ()
+    found = [part.strip() for part in value.split(",")] if isinstance(value, str) else [""]
+    if not all(_ENDPOINT.fullmatch(part) and int(part.rpartition(":")[2]) < 1 << 16 for part in found):
+        raise ValueError("HOST:PORT, several with commas, or none")
+    return tuple(found)
+
+
 def parse_size(value: object) -> int:
     """Return the bytes of a size such as "512MB" or "12 GiB"; units are powers of 1024.
 
@@ -190,6 +203,11 @@ class Settings:
     )
     gpu_layers: int | Literal["auto", "all"] = _setting(
         "auto", _gpu_layers, "Layers to put on the GPU: a count, all, or auto: as many as fit."
+    )
+    rpc: tuple[str, ...] = _setting(
+        (),
+        _endpoints,
+        "Compute also on the devices of llama.cpp RPC servers: HOST:PORT, several with commas; none: only here.",
     )
     kv_type: str = _setting(
         "f16",

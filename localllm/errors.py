@@ -14,6 +14,10 @@
     │   ├── InvalidGrammar         a grammar or JSON schema that cannot be honoured
     │   └── TemplateError          the chat template failed, or tried something it may not
     ├── ServerError                a server that was asked over HTTP: not there, not ours, or it refused
+    │   ├── ServerUnreachable      nothing answers at its address
+    │   ├── ServerBusy             it has no room now
+    │   ├── ServerSilent           it stopped answering, and its connection is still open
+    │   └── AnswerBroken           it ended in the middle of an answer
     ├── HubError                   the hub, or another place that models are fetched from
     │   ├── HubNotFound            it has no such repository, revision or file
     │   ├── HubAccessDenied        it wants a token, or one with more rights
@@ -99,6 +103,22 @@ class TemplateError(RequestError):
 
 class ServerError(LocalLLMError):
     """A server that was asked over HTTP is not there, is not ours, or refused."""
+
+
+class ServerUnreachable(ServerError):
+    """Nothing answers at the server's address."""
+
+
+class ServerBusy(ServerError):
+    """The server has no room for this request now."""
+
+
+class ServerSilent(ServerError):
+    """The server stopped answering, though its connection is still open."""
+
+
+class AnswerBroken(ServerError):
+    """The server ended in the middle of an answer, whose beginning was handed on."""
 
 
 class HubError(LocalLLMError):

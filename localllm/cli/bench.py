@@ -14,9 +14,11 @@ from localllm.cli.output_files import check_writable, show_report, write_result
 from localllm.cli.plot_file import check_plot, write_plot
 from localllm.cli.quantize import METHODS
 from localllm.cli.quantizing import QuantizingStatus
+from localllm.cli.remote_flags import allow_only, refuse_for_local
 from localllm.cli.status import LOG_EVERY_S, StatusLine
 from localllm.config import load_settings
 from localllm.errors import RequestError
+from localllm.hub.refs import remote_ref
 from localllm.store import resolve
 
 if TYPE_CHECKING:
@@ -52,6 +54,10 @@ _FILE = click.Path(path_type=Path)
 @click.option(
     "--chunks", "n_chunks", metavar="N", default=12, show_default=True, type=int, help="Of each text, at most."
 )
+@click.option("--clients", metavar="N[,N]", default="1,4,8", show_default=True, help="Of a remote: how many at once.")
+@click.option(
+    "--max-tokens", metavar="N", default=64, show_default=True, type=int, help="Of a remote: tokens of an answer."
+)
 @click.option("--no-speed", is_flag=True, help="Leave the speed out.")
 @click.option("--json", "json_file", metavar="FILE", type=click.Path(), help="Write everything as JSON; - is stdout.")
 @click.option("--markdown", metavar="FILE", type=_FILE, help="Write the table as Markdown.")
@@ -72,6 +78,8 @@ def command(
     texts: tuple[Path, ...],
     n_ctx: int,
     n_chunks: int,
+    clients: str,
+    max_tokens: int,
     no_speed: bool,
     json_file: str | None,
     markdown: Path | None,
@@ -82,12 +90,23 @@ def command(
 
     Each type is quantized for the moment, with one calibration for all, or kept with --out. All files then read the
     text of `localllm eval` side by side, and are timed in turns. Without types, MODEL and each --file are measured.
+    Of a remote, such as @lab, the speed is measured that one client sees, and several at once.
 
     \b
     localllm bench model-F16.gguf --types Q4_K_M Q3_K_M Q2_K --plot sizes.svg
     localllm bench model-F16.gguf --types Q4_K_M --file downloaded-Q4_K_M.gguf --text my-notes.txt
     localllm bench model-Q4_K_M.gguf --reference model-F16.gguf
+    localllm bench @lab --clients 1,4,16
     """
+    context = click.get_current_context()
+    if remote := remote_ref(model):
+        allow_only(context, model, {"model", "texts", "clients", "max_tokens", "json_file"})
+        check_writable(json_file, "--json")
+        from localllm.cli.bench_remote import bench_remote
+
+        bench_remote(remote, texts, clients, max_tokens, json_file)
+        return
+    refuse_for_local(context, ("clients", "max_tokens"))
     settings = load_settings({**flags, "model": model})
     wanted = _split(types, more_types)
     check_writable(json_file, "--json")

@@ -16,6 +16,7 @@ from localllm.cli.options import adapter_specs, generation_options, shared_optio
 from localllm.cli.screen import AnswerWriter, MarkdownAnswer, error_notice, notice, plain_answer
 from localllm.cli.slash import Quit, obey
 from localllm.cli.status import StatusLine
+from localllm.cli.terminal import harmless
 from localllm.config import load_settings
 from localllm.errors import EngineClosed, LocalLLMError
 
@@ -42,7 +43,8 @@ def command(
         new_writer: Callable[[], AnswerWriter] = MarkdownAnswer if is_terminal else plain_answer
         dialogue = Dialogue(llm, Conversation(settings.system), options, new_writer)
         if is_terminal:
-            notice(f"{llm.info.name} · context {llm.info.n_ctx} · /help shows the commands, Ctrl-D leaves")
+            context = f" · context {llm.info.n_ctx}" if llm.info.n_ctx else ""
+            notice(f"{harmless(llm.info.name)}{context} · /help shows the commands, Ctrl-D leaves")
         converse(dialogue, terminal_line if is_terminal else piped_line)
 
 

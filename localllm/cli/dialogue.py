@@ -8,8 +8,8 @@ from contextlib import closing
 from localllm.cli.conversation import Conversation, Turn
 from localllm.cli.screen import AnswerWriter, error_notice, notice
 from localllm.cli.status import StatusLine, chat_summary
-from localllm.errors import ContextLengthExceeded, LocalLLMError
-from localllm.llm import LLM, Done, GenerateOptions, Progress, TextDelta
+from localllm.errors import ContextLengthExceeded, LocalLLMError, ServerError
+from localllm.llm import LLM, Done, GenerateOptions, Progress, TextDelta, Waiting
 
 
 class Dialogue:
@@ -35,7 +35,8 @@ class Dialogue:
         self._new_writer = new_writer
 
     def ask(self, question: str) -> None:
-        """Answer `question`. An interrupted answer is kept as far as it came; a failed one leaves no trace."""
+        """Answer `question`. A failed answer leaves no trace; one that is interrupted, or that a remote breaks off, is
+        kept as far as it came."""
         answer = self._answer(question)
         if answer is not None:
             self.conversation.turns.append(Turn(question, answer))
@@ -61,6 +62,9 @@ class Dialogue:
             error_notice(error)
             notice("Nothing is lost. Shorten it with /undo or /clear, or start with a larger --n-ctx.")
             return None
+        except ServerError as error:
+            # What has crossed the network is worth keeping: another try may cost as much and give less.
+            error_notice(error)
         except LocalLLMError as error:
             error_notice(error)
             return None
@@ -78,6 +82,8 @@ class Dialogue:
                     match event:
                         case Progress():
                             status.reading(event)
+                        case Waiting():
+                            status.waiting(event)
                         case TextDelta():
                             status.clear()
                             said.append(event.text)

@@ -12,10 +12,12 @@ import click
 
 from localllm.cli.options import machine_options
 from localllm.cli.output_files import check_writable, show_report
+from localllm.cli.remote_flags import allow_only
 from localllm.cli.screen import notice
 from localllm.cli.status import LOG_EVERY_S, StatusLine
 from localllm.config import Settings, load_settings
 from localllm.errors import RequestError
+from localllm.hub.refs import remote_ref
 from localllm.store import resolve
 
 if TYPE_CHECKING:
@@ -98,8 +100,16 @@ def command(
     localllm eval model.gguf --text wiki.txt
     localllm eval model-Q4_K_M.gguf --against model-F16.gguf
     localllm eval smollm2 --kv-type q8_0 --kv-type q4_0 --kv-type q8_0,f16
+    localllm eval @lab --chunks 4
     """
     settings = load_settings({**flags, "model": model})
+    if remote := remote_ref(settings.model):
+        allow_only(click.get_current_context(), str(remote), {"model", "text_file", "n_ctx", "n_chunks", "json_file"})
+        check_writable(json_file, "--json")
+        from localllm.cli.eval_remote import eval_remote
+
+        eval_remote(remote, text_file, n_ctx, n_chunks, json_file)
+        return
     types = requested_kv_types(kv_types, kv_type_k, kv_type_v, has_reference=against is not None)
     check_writable(json_file, "--json")
     from localllm.evaluate import default_text, read_text

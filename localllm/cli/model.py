@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from localllm.cli.options import LOADING
+from localllm.cli.remote_flags import refuse_flags
 from localllm.cli.screen import notice
 from localllm.cli.status import StatusLine
 from localllm.config import Settings
 from localllm.hardware.types import AdapterSpec
+from localllm.hub.refs import remote_ref
 from localllm.llm import LLM, load
 
 
@@ -15,8 +18,12 @@ def open_model(settings: Settings, status: StatusLine, adapters: Sequence[Adapte
     """Load the model that the settings name, for one conversation at a time; say on stderr what was reduced.
 
     Raises:
+        RequestError: a flag is of loading, and the model is a remote's.
         LocalLLMError: as `localllm.load`.
     """
+    if remote_ref(settings.model):
+        refuse_flags(settings, LOADING, "--lora" if adapters else None)
+        return load(settings.model, on_progress=status.loading)
     kv_type_k, kv_type_v = settings.kv_types
     try:
         llm = load(
@@ -27,6 +34,7 @@ def open_model(settings: Settings, status: StatusLine, adapters: Sequence[Adapte
             kv_type=kv_type_k,
             kv_type_v=kv_type_v,
             kv_store_bytes=settings.kv_store,
+            rpc=settings.rpc,
             n_slots=1,
             spec=settings.spec,
             shares_texts=settings.spec_lookup == "shared",

@@ -11,12 +11,14 @@ import click
 from localllm.config import Settings
 from localllm.errors import InvalidGrammar
 from localllm.hardware.types import AdapterSpec
+from localllm.hub.refs import remote_ref
 from localllm.llm.options import GenerateOptions, parse_options
 
 _METAVARS = {
     "n_ctx": "N",
     "threads": "N",
     "gpu_layers": "auto|all|N",
+    "rpc": "HOST:PORT",
     "kv_type": "TYPE",
     "kv_type_k": "TYPE",
     "kv_type_v": "TYPE",
@@ -42,10 +44,15 @@ Verb = TypeVar("Verb", bound=Callable[..., None])
 
 
 _MACHINE = ("threads", "gpu_layers")
-_LOADING = ("n_ctx", "threads", "gpu_layers", "kv_type", "kv_type_k", "kv_type_v", "kv_store", "spec", "spec_lookup")
+_LOADING = (
+    "n_ctx", "threads", "gpu_layers", "rpc", "kv_type", "kv_type_k", "kv_type_v", "kv_store", "spec", "spec_lookup",
+)  # fmt: skip
 _DRAFT = ("draft_model",)
 _THREADS = ("threads",)
 _POLICY = ("context_policy", "n_sink")
+
+LOADING = (*_LOADING, *_DRAFT)
+"""Settings of how a model is loaded."""
 
 
 def adapter_options(command: Verb) -> Verb:
@@ -113,7 +120,7 @@ def adapter_specs(lora: Sequence[Path], lora_scaled: Sequence[tuple[Path, float]
 
 
 def generation_options(settings: Settings, schema_file: Path | None, **more: Any) -> GenerateOptions:
-    """Return the options of a generation, all checked.
+    """Return the options of a generation, all checked; for a remote, those that somebody chose: the rest is its own.
 
     Raises:
         RequestError: a value is not allowed.
@@ -130,6 +137,8 @@ def generation_options(settings: Settings, schema_file: Path | None, **more: Any
         "n_sink": settings.n_sink,
         **more,  # type: ignore[typeddict-item]
     }
+    if remote_ref(settings.model):
+        options = {name: value for name, value in options.items() if name in more or settings.source(name) != "default"}  # type: ignore[assignment]
     if schema_file is not None:
         options["json_schema"] = read_schema(schema_file)
     parse_options(options)

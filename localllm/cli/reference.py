@@ -40,13 +40,22 @@ def _lines() -> Iterator[str]:
     for name in VERBS:
         command = app.get_command(root, name)
         assert command is not None, "every verb has a command"
-        yield from _section(f"localllm {name}", command.get_help(click.Context(command, root, info_name=name)))
+        yield from _sections(name, command, root)
     yield from ("", "## In a chat", "", "| command | what it does |", "|---|---|")
     for name, slash in COMMANDS.items():
         yield f"| `{f'/{name} {slash.argument}'.rstrip()}` | {slash.help} |"
     yield from ("", "## Exit codes", "", "| code | when |", "|---|---|")
     codes = _OTHER_CODES | {code: _first_line(kind) for kind, code in EXIT_CODES.items()}
     yield from (f"| {code} | {codes[code]} |" for code in sorted(codes))
+
+
+def _sections(name: str, command: click.Command, parent: click.Context) -> Iterator[str]:
+    """Yield a command's section, and those of its own commands."""
+    context = click.Context(command, parent, info_name=name)
+    yield from _section(context.command_path, command.get_help(context))
+    if isinstance(command, click.Group):
+        for sub_name, sub_command in command.commands.items():
+            yield from _sections(sub_name, sub_command, context)
 
 
 def _section(title: str, text: str) -> Iterator[str]:

@@ -18,8 +18,9 @@ from localllm.cli.options import adapter_specs, generation_options, shared_optio
 from localllm.cli.status import StatusLine, speed_summary
 from localllm.cli.terminal import TextOutput
 from localllm.config import Settings, load_settings
-from localllm.errors import RequestError
-from localllm.llm import LLM, ChatEvent, Done, GenerateOptions, Progress, TextDelta
+from localllm.errors import RequestError, ServerError
+from localllm.hub.refs import remote_ref
+from localllm.llm import LLM, ChatEvent, Done, GenerateOptions, Progress, TextDelta, Waiting
 from localllm.store import knows
 
 
@@ -49,6 +50,7 @@ def command(
     \b
     localllm run "Why is the sky blue?"
     localllm run model.gguf "Why is the sky blue?"
+    localllm run @lab "Why is the sky blue?"
     git diff | localllm run "Explain this change."
     localllm run model.gguf < question.txt
     """
@@ -60,7 +62,13 @@ def command(
     status = StatusLine()
     with open_model(settings, status, adapter_specs(lora, lora_scaled), in_process=True) as llm:
         stream = llm.generate(prompt, **options) if raw else _chat(llm, settings, prompt, options)
-        done = _follow(stream, status, None if as_json else TextOutput())
+        said: list[str] = []
+        try:
+            done = _follow(stream, status, None if as_json else TextOutput(), said)
+        except ServerError as error:
+            if as_json and said:
+                click.echo(json.dumps(half_answer_json("".join(said), error), ensure_ascii=False))
+            raise
         if as_json:
             click.echo(json.dumps(answer_json(done, llm.info.load_s), ensure_ascii=False))
         if stats or sys.stderr.isatty():
@@ -130,6 +138,11 @@ def answer_json(done: Done, load_s: float) -> dict[str, Any]:
     }
 
 
+def half_answer_json(text: str, error: ServerError) -> dict[str, Any]:
+    """Return what --json prints of an answer that a remote broke off."""
+    return {"text": text, "finish_reason": "error", "error": error.message}
+
+
 def _joined(prompt: str, piped: str | None) -> str:
     return prompt if piped is None else f"{piped}\n\n{prompt}"
 
@@ -138,7 +151,7 @@ def _looks_like_a_model(argument: str) -> bool:
     """Tell a model from a prompt; a text with white space that is no file is a prompt, and nothing is looked up."""
     if argument.lower().endswith(".gguf") or os.path.isfile(argument):
         return True
-    return not any(map(str.isspace, argument)) and knows(argument)
+    return not any(map(str.isspace, argument)) and (remote_ref(argument) is not None or knows(argument))
 
 
 def _chat(llm: LLM, settings: Settings, prompt: str, options: GenerateOptions) -> Generator[ChatEvent, None, None]:
@@ -148,16 +161,21 @@ def _chat(llm: LLM, settings: Settings, prompt: str, options: GenerateOptions) -
     return llm.chat(messages, **options)
 
 
-def _follow(stream: Generator[ChatEvent, None, None], status: StatusLine, output: TextOutput | None) -> Done:
-    """Show the events of one completion as they come, and return its end."""
+def _follow(
+    stream: Generator[ChatEvent, None, None], status: StatusLine, output: TextOutput | None, said: list[str]
+) -> Done:
+    """Show the events of one completion as they come, add its text to `said`, and return its end."""
     done: Done | None = None
     with closing(stream):
         for event in stream:
             match event:
                 case Progress():
                     status.reading(event)
+                case Waiting():
+                    status.waiting(event)
                 case TextDelta():
                     status.clear()
+                    said.append(event.text)
                     if output is not None:
                         output.write(event.text)
                 case Done():

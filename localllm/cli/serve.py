@@ -178,6 +178,7 @@ def _load_options(settings: Settings, n_slots: int) -> LoadOptions:
         shares_texts=settings.spec_lookup == "shared",
         draft_model=None if settings.draft_model is None else resolve(settings.draft_model),
         kv_store_bytes=settings.kv_store,
+        rpc=settings.rpc,
     )
 
 

@@ -12,6 +12,7 @@ import msgspec
 from localllm.cli.conversation import Conversation
 from localllm.cli.dialogue import Dialogue
 from localllm.cli.screen import notice
+from localllm.cli.terminal import harmless
 from localllm.errors import RequestError
 from localllm.llm import GenerateOptions
 from localllm.llm.options import parse_options
@@ -110,6 +111,9 @@ def _value(text: str) -> Any:
 
 def _stats(dialogue: Dialogue, argument: str) -> None:
     info, stats = dialogue.llm.info, msgspec.structs.asdict(dialogue.llm.stats())
+    if not info.n_cells:
+        notice(harmless(f"{info.name}: {info.description}, whose counters are there."))
+        return
     notice(f"{info.name}: {info.description}, context {info.n_ctx}, KV {info.kv_type_k}/{info.kv_type_v}")
     notice("\n".join(f"{name} {value}" for name, value in stats.items()))
 

@@ -7,7 +7,7 @@ import sys
 import threading
 import time
 
-from localllm.llm.events import Done, Progress
+from localllm.llm.events import Done, Progress, Waiting
 
 LONG_PROMPT_TOKENS = 512
 """A prompt with fewer tokens to read is read before anyone wonders."""
@@ -32,6 +32,7 @@ class StatusLine:
         self._logged = time.monotonic()
         self._lock = threading.Lock()
         self._shown = ""
+        self._has_waited = False
 
     def show(self, text: str) -> None:
         """Replace the line by `text`."""
@@ -66,6 +67,15 @@ class StatusLine:
         elif progress.n_total - progress.n_cached >= LONG_PROMPT_TOKENS:
             self.show(f"reading the prompt {progress.n_done}/{progress.n_total}")
 
+    def waiting(self, waiting: Waiting) -> None:
+        """Show how long a remote has said nothing; where stderr is not a terminal, once."""
+        text = f"no word from the remote for {waiting.silent_s:.0f} s"
+        if self._is_terminal:
+            self.show(text)
+        elif not self._has_waited and sys.stderr is not None:
+            self._has_waited = True
+            self._write(f"{text}\n")
+
     @staticmethod
     def _write(text: str) -> None:
         sys.stderr.write(text)
@@ -83,12 +93,13 @@ def speed_summary(done: Done) -> str:
 
 
 def chat_summary(done: Done, n_ctx: int) -> str:
-    """Return one line: `152 tok/s · first token 0.08 s · context 310/4096 · 280 reused`."""
+    """Return one line: `152 tok/s · first token 0.08 s · context 310/4096 · 280 reused`; an `n_ctx` of 0 is unknown."""
     usage, timings = done.usage, done.timings
     n_used = usage.prompt_tokens + usage.completion_tokens - usage.evicted_tokens
+    limit = f"/{n_ctx}" if n_ctx else ""
     return (
         f"{timings.decode_tok_s:.{_digits(timings.decode_tok_s)}f} tok/s · first token {timings.ttft_s:.2f} s"
-        f" · context {n_used}/{n_ctx} · {usage.cached_tokens} reused{_evicted(usage.evicted_tokens)}"
+        f" · context {n_used}{limit} · {usage.cached_tokens} reused{_evicted(usage.evicted_tokens)}"
     )
 
 

@@ -98,6 +98,8 @@ class LoadOptions:
     """Whether n-gram lookup also looks at what earlier requests said."""
     draft_model: Path | None = None
     """A small model with the same vocabulary, which proposes tokens."""
+    rpc: tuple[str, ...] = ()
+    """"host:port" of RPC servers, whose devices are used too."""
 
 
 @dataclass(frozen=True)

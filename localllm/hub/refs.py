@@ -112,6 +112,13 @@ def parse_ref(text: str) -> ModelRef:
     )
 
 
+def remote_ref(text: str | None) -> RemoteRef | None:
+    """Return the remote that a text means; None where it means something else, such as a file that is there."""
+    if text is None or not text.startswith("@") or os.path.lexists(text):
+        return None
+    return _remote(text)
+
+
 def looks_like_file(text: str) -> bool:
     """Return whether a text is meant as a path: it begins like one, or ends in .gguf."""
     separators = (os.sep, *([os.altsep] if os.altsep else []))
@@ -119,7 +126,7 @@ def looks_like_file(text: str) -> bool:
     return text.startswith(starts) or text.lower().endswith(".gguf") or text.endswith(separators)
 
 
-def _remote(text: str) -> ModelRef | None:
+def _remote(text: str) -> RemoteRef | None:
     found = _REMOTE.fullmatch(text)
     return RemoteRef(found["remote"], found["model"]) if found else None
 

@@ -13,6 +13,7 @@ from localllm.llama.library import build_info, last_log_errors
 from localllm.llama.memory import KVMemory
 from localllm.llama.model import Model, ModelParams
 from localllm.llama.quantize import QuantizeParams, quantize_model
+from localllm.llama.rpc import add_rpc_servers, supports_rpc
 from localllm.llama.sampler import SamplerChain
 from localllm.llama.shifting import ShiftFacts, shift_facts
 from localllm.llama.types import KV_TYPES, ggml_type_id
@@ -35,10 +36,12 @@ __all__ = [
     "ShiftFacts",
     "TensorView",
     "Vocab",
+    "add_rpc_servers",
     "build_info",
     "ggml_type_id",
     "last_log_errors",
     "list_devices",
     "quantize_model",
     "shift_facts",
+    "supports_rpc",
 ]

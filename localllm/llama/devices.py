@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import os
 import pathlib
 from typing import Any
 
@@ -15,13 +16,16 @@ _KINDS: dict[int, DeviceKind] = {0: "cpu", 1: "gpu", 2: "igpu", 3: "accel"}
 
 @functools.cache
 def ggml_library(name: str) -> Any:
-    """Return one of ggml's own shared libraries ("ggml", "ggml-base"), which lie beside libllama."""
+    """Return one of ggml's own shared libraries ("ggml", "ggml-base"), which lie beside libllama.
+
+    It must be the copy that libllama has loaded, whose devices are those that models are loaded on: a wheel has each
+    under several names, as files of their own. A search through libllama finds that copy, but not on Windows, where
+    there is only one.
+    """
+    if os.name != "nt":
+        return ctypes.CDLL(library()._lib._name)
     folder = pathlib.Path(library().__file__).parent / "lib"
-    for pattern in (f"lib{name}.so", f"lib{name}.dylib", f"{name}.dll"):
-        path = folder / pattern
-        if path.exists():
-            return ctypes.CDLL(str(path))
-    raise FileNotFoundError(f"no {name} library in {folder}")
+    return ctypes.CDLL(str(folder / f"{name}.dll"))
 
 
 @functools.cache

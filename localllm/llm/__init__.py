@@ -1,6 +1,15 @@
 """The Python API: load a model, ask it, read its answer as it comes."""
 
-from localllm.llm.events import ChatEvent, Done, Progress, ReasoningDelta, TextDelta, TokenChoice, ToolCallDelta
+from localllm.llm.events import (
+    ChatEvent,
+    Done,
+    Progress,
+    ReasoningDelta,
+    TextDelta,
+    TokenChoice,
+    ToolCallDelta,
+    Waiting,
+)
 from localllm.llm.model import LLM, Messages, load
 from localllm.llm.options import GenerateOptions
 
@@ -15,5 +24,6 @@ __all__ = [
     "TextDelta",
     "TokenChoice",
     "ToolCallDelta",
+    "Waiting",
     "load",
 ]

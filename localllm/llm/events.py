@@ -64,6 +64,14 @@ class Progress(msgspec.Struct, frozen=True):
     index: int = 0
 
 
+class Waiting(msgspec.Struct, frozen=True):
+    """A remote has said nothing for a while; its answer goes on."""
+
+    silent_s: float
+    """Seconds since it last said something."""
+    index: int = 0
+
+
 class Done(msgspec.Struct, frozen=True, kw_only=True):
     """The end of one completion."""
 
@@ -83,4 +91,4 @@ class Done(msgspec.Struct, frozen=True, kw_only=True):
     tool_calls: tuple[ToolCall, ...] = ()
 
 
-ChatEvent = TextDelta | ReasoningDelta | ToolCallDelta | Progress | Done
+ChatEvent = TextDelta | ReasoningDelta | ToolCallDelta | Progress | Waiting | Done

@@ -13,6 +13,7 @@ from localllm.engine.events import Event
 from localllm.engine.stats import EngineStats
 from localllm.errors import RequestError
 from localllm.hardware.types import LoadOptions, SpecMode
+from localllm.hub.refs import remote_ref
 from localllm.llm.adapters import Adapter, adapter_spec
 from localllm.llm.events import ChatEvent, Done, Progress
 from localllm.llm.options import GenerateOptions, GenerationSpec, parse_options, parse_text_options
@@ -274,13 +275,15 @@ def load(
     draft_model: str | None = None,
     adapters: Sequence[Adapter] = (),
     kv_store_bytes: int = 0,
+    rpc: Sequence[str] = (),
     in_process: bool = False,
     on_progress: Callable[[float], None] | None = None,
 ) -> LLM:
-    """Load a model.
+    """Load a model, or reach one that an engine on another machine has.
 
     Args:
-        ref: a path, or a name that the store knows; None is the demo model.
+        ref: a path, or a name that the store knows; None is the demo model. "@lab" and "@lab/model" are of a remote
+            (`localllm remote add`): it was loaded there, so that options of loading are refused.
         n_ctx: tokens of context; None is what the model was trained with, as far as memory allows.
         gpu_layers: how many layers go to the GPU; "auto" is as many as fit.
         n_threads: CPU threads; None is one for each performance core.
@@ -296,13 +299,22 @@ def load(
         adapters: LoRA adapters to load, in GGUF form: a path each, or a path and a scale. All are applied where a
             request does not choose among them with the option `lora`, by id, which is their place here.
         kv_store_bytes: disk for the states of prompts, which then outlive the process; all models together. 0 is none.
-        in_process: hold llama.cpp in this process, where a crash of it ends the process.
+        rpc: "host:port" of llama.cpp RPC servers, whose devices are used beside those here; needs a llama.cpp with the
+            RPC backend.
+        in_process: hold llama.cpp in this process, where a crash of it ends the process; with `rpc` it never is.
         on_progress: called with the loaded share, 0.0 to 1.0, on a thread of the backend's.
 
     Raises:
         ModelError: there is no such model or adapter, or it cannot be loaded.
         NotEnoughMemory: it does not fit.
+        ServerError: the remote, or an RPC server, does not answer, or refuses.
     """
+    given = dict(locals())
+    if remote := remote_ref(ref):
+        from localllm.llm.remote import open_remote
+
+        _refuse_given(str(remote), given)
+        return open_remote(remote)
     from localllm.runtime import open_backend
     from localllm.store import resolve
 
@@ -317,6 +329,15 @@ def load(
         spec=spec,
         shares_texts=shares_texts,
         kv_store_bytes=kv_store_bytes,
+        rpc=tuple(rpc),
         draft_model=None if draft_model is None else resolve(draft_model),
     )
     return LLM(open_backend(resolve(ref), options, in_process=in_process, on_progress=on_progress))
+
+
+def _refuse_given(ref: str, given: Mapping[str, Any]) -> None:
+    """Refuse what `load` was given beyond its defaults; where the model lives and who watches does not matter."""
+    defaults: Mapping[str, Any] = load.__kwdefaults__ or {}
+    for name, default in defaults.items():
+        if name not in ("in_process", "on_progress") and given[name] != default:
+            raise RequestError(f"{name} is not for a remote: {ref} was loaded there.", hint=f"Leave {name} out.")

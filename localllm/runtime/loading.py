@@ -24,9 +24,11 @@ def plan_model(path: Path, options: LoadOptions) -> tuple[ModelShape, LoadPlan]:
 
     Raises:
         ModelError, NotEnoughMemory, RequestError: see `open_backend`.
+        ServerError: an RPC server is not there, or has no devices.
     """
-    from localllm.llama import list_devices
+    from localllm.llama import add_rpc_servers, list_devices
 
+    add_rpc_servers(options.rpc)
     header = read_header(path)
     shape = check_loadable(header)
     found = [check_adapter(read_header(spec.path), header, shape.n_layer) for spec in options.adapters]

@@ -30,9 +30,11 @@ def open_backend(
         ModelError: the file cannot be used.
         NotEnoughMemory: it does not fit.
         RequestError: an option has a value that is not allowed.
+        ServerError: an RPC server is not there.
         WorkerCrashed: the worker was ended from outside while it loaded; a crash over the file is a ModelLoadFailed.
     """
-    if in_process:
+    # A machine that leaves ends the process that computes on it.
+    if in_process and not options.rpc:
         from localllm.runtime.local import LocalBackend
 
         return LocalBackend(path, options, on_progress=on_progress)

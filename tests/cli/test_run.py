@@ -33,7 +33,7 @@ def test_answer_with_a_line_feed_gets_no_second_one(cli: Cli) -> None:
 
 def test_flags_reach_the_load_and_the_request(cli: Cli) -> None:
     flags = "--n-ctx 512 --threads 2 --gpu-layers all --kv-type q8_0,f16 --kv-store 1GB --spec ngram --system Brief."
-    flags += " --spec-lookup shared --draft-model d.gguf"
+    flags += " --spec-lookup shared --draft-model d.gguf --rpc 10.0.0.5:50052"
     more = "--seed 0 --temperature 0 --top-p 0.5 --top-k 7 --min-p 0.1 --max-tokens 3 --stop END --stop FIN"
     cli.says("one two")
     result = cli("run", *flags.split(), *more.split(), "m.gguf", "Hi")
@@ -47,6 +47,7 @@ def test_flags_reach_the_load_and_the_request(cli: Cli) -> None:
             "kv_type": "q8_0",
             "kv_type_v": "f16",
             "kv_store_bytes": 1 << 30,
+            "rpc": ("10.0.0.5:50052",),
             "n_slots": 1,
             "spec": "ngram",
             "shares_texts": True,

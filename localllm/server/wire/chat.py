@@ -9,7 +9,16 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from localllm.llm.events import ChatEvent, Done, Progress, ReasoningDelta, TextDelta, TokenChoice, ToolCallDelta
+from localllm.llm.events import (
+    ChatEvent,
+    Done,
+    Progress,
+    ReasoningDelta,
+    TextDelta,
+    TokenChoice,
+    ToolCallDelta,
+    Waiting,
+)
 from localllm.server.errors import BadRequest, Problem, openai_error
 from localllm.server.wire.base import LogitBias, SamplingFields, Stop, StreamOptions, WireModel
 from localllm.server.wire.frames import SSE_DONE, sse_data
@@ -161,7 +170,7 @@ class ChatReply:
             case Done():
                 choice.done = event
                 return self._finish(choice, event)
-            case Progress():
+            case Progress() | Waiting():
                 return b""
 
     def end(self) -> bytes:

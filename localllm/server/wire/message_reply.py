@@ -9,7 +9,7 @@ from typing import Any, Literal
 from pydantic_core import from_json
 
 from localllm.errors import EngineClosed
-from localllm.llm.events import ChatEvent, Done, Progress, ReasoningDelta, TextDelta, ToolCallDelta
+from localllm.llm.events import ChatEvent, Done, Progress, ReasoningDelta, TextDelta, ToolCallDelta, Waiting
 from localllm.server.errors import Problem, anthropic_error
 from localllm.server.wire.frames import sse_event
 from localllm.server.wire.usage import evicted_usage
@@ -96,6 +96,8 @@ class MessageReply:
                 self._n_prompt, self._n_cached = event.n_total, event.n_cached
                 # The first one only says that the request was accepted; what is cached is known from the second on.
                 return self._begin() if event.n_done else b""
+            case Waiting():
+                return b""
             case TextDelta():
                 return self._begin() + self._more("text", event.text)
             case ReasoningDelta():

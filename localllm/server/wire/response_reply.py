@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from localllm.errors import EngineClosed
-from localllm.llm.events import ChatEvent, Done, Progress, ReasoningDelta, TextDelta, ToolCallDelta
+from localllm.llm.events import ChatEvent, Done, Progress, ReasoningDelta, TextDelta, ToolCallDelta, Waiting
 from localllm.server.errors import Problem
 from localllm.server.wire.frames import sse_event
 from localllm.server.wire.response_items import new_id
@@ -69,7 +69,7 @@ class ResponseReply:
     def accept(self, event: ChatEvent) -> bytes:
         start = self._begin()
         match event:
-            case Progress():
+            case Progress() | Waiting():
                 return start
             case TextDelta():
                 return start + self._text(event)

@@ -9,7 +9,16 @@ from typing import Any
 import msgspec
 
 from localllm.chat.messages import ToolCall
-from localllm.llm.events import ChatEvent, Done, Progress, ReasoningDelta, TextDelta, TokenChoice, ToolCallDelta
+from localllm.llm.events import (
+    ChatEvent,
+    Done,
+    Progress,
+    ReasoningDelta,
+    TextDelta,
+    TokenChoice,
+    ToolCallDelta,
+    Waiting,
+)
 from localllm.server.errors import Problem, ollama_error
 from localllm.server.wire.frames import ndjson_line
 from localllm.server.wire.ollama.history import pack
@@ -64,7 +73,7 @@ class ChatReply:
                 calls = ollama_calls(event.tool_calls)
                 called = self._line(self._content(calls=calls), ()) if calls else b""
                 return called + ndjson_line(self._head() | self._content() | self._end(event))
-            case ToolCallDelta() | Progress():
+            case ToolCallDelta() | Progress() | Waiting():
                 # Ollama's clients expect calls in one piece.
                 return b""
 
