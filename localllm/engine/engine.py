@@ -67,6 +67,21 @@ class _Wake(NamedTuple):
 Command = Sequence | _Cancel | _Close | _Wake
 
 
+def context_params(plan: LoadPlan, *, can_roll_back: bool) -> ContextParams:
+    """Return how the context of a plan is made; a memory that cannot be rolled back has no branches or drafts."""
+    n_branches = n_branch_ids(plan.n_slots) if can_roll_back else 0
+    return ContextParams(
+        n_ctx=plan.n_ctx,
+        n_batch=plan.n_batch,
+        n_ubatch=plan.n_ubatch,
+        n_seq_max=n_sequence_ids(plan.n_slots) + n_branches,
+        n_outputs_max=n_output_rows(plan.n_slots) if can_roll_back else None,
+        n_threads=plan.n_threads,
+        kv_type_k=plan.kv_type_k,
+        kv_type_v=plan.kv_type_v,
+    )
+
+
 class Engine:
     """Many requests at once on one model. Its methods may be called from any thread.
 
@@ -113,16 +128,7 @@ class Engine:
         abort = AbortFlag()
         self._context = Context(
             model,
-            ContextParams(
-                n_ctx=plan.n_ctx,
-                n_batch=plan.n_batch,
-                n_ubatch=plan.n_ubatch,
-                n_seq_max=n_seq_max + n_branches,
-                n_outputs_max=n_output_rows(plan.n_slots) if model.can_roll_back else None,
-                n_threads=plan.n_threads,
-                kv_type_k=plan.kv_type_k,
-                kv_type_v=plan.kv_type_v,
-            ),
+            context_params(plan, can_roll_back=model.can_roll_back),
             abort_flag=abort,
         )
         self.n_cells = self._context.n_ctx

@@ -1,8 +1,8 @@
 """How many bytes a model and its context take, from the model's shape alone.
 
-KV bytes are exact. Compute-buffer bytes are an upper bound found by following what ggml's graph allocator
-must keep alive at once; tests/hardware/test_estimate_real.py holds it against llama.cpp's own numbers. This
-module does not know which device anything is on.
+KV bytes are exact. Compute-buffer bytes are a close upper bound found by following what ggml's graph allocator
+must keep alive at once; benchmarks/plan.py and tests/hardware/test_estimate_real.py hold it against llama.cpp's own
+numbers. This module does not know which device anything is on.
 """
 
 from __future__ import annotations
@@ -10,13 +10,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
+from localllm.gguf.weights import Matrix
 from localllm.hardware.kv_types import KVType
-from localllm.hardware.sizes import MIB
 
 N_CTX_STEP = 256
 """llama.cpp rounds every context up to a multiple of this many cells."""
 
 _FLOAT_BYTES = 4
+_INPUT_BYTES = 32
+"""Of one token's inputs: its id, its position, and its cells in K and in V."""
+_GRAPH_BYTES = 32 * 1024
+"""Of what does not grow with the tokens."""
 
 
 class ModelShape(Protocol):
@@ -61,7 +65,15 @@ class ModelShape(Protocol):
     @property
     def n_vocab(self) -> int: ...
     @property
-    def n_ff(self) -> int: ...
+    def n_ff_active(self) -> int:
+        """Feed-forward values that one token makes side by side; with experts, of all that it uses."""
+
+    @property
+    def n_expert_used(self) -> int: ...
+    @property
+    def n_masks(self) -> int:
+        """Attention masks: one for all, and one more where some layers have a sliding window."""
+
     @property
     def weights_bytes(self) -> int:
         """All tensors together."""
@@ -76,6 +88,9 @@ class ModelShape(Protocol):
 
     @property
     def token_embd_bytes(self) -> int: ...
+    @property
+    def matrices(self) -> Sequence[Sequence[Matrix]]:
+        """What a token is multiplied by, of each layer, and last of the output layer."""
 
 
 def padded_n_ctx(n_ctx: int) -> int:
@@ -113,28 +128,29 @@ def compute_buffer_bytes(
     n_outputs: int | None = None,
     flash_attention: bool = True,
 ) -> int:
-    """Return an upper bound of one device's compute buffer.
+    """Return a close upper bound of one device's compute buffer.
 
-    llama.cpp reserves the graph of a full micro-batch over a full cache; None is an output of every token.
-    Two phases can be the peak, and their tensors share memory:
+    llama.cpp reserves the graph of a full micro-batch over a full cache; None is an output of every token. Three phases
+    can be the peak, and their tensors share memory:
 
-    - attention: the mask, n_ctx wide (f16 with flash attention, else f32), and without flash attention the
-      scores, (n_head, n_ctx); in their place the feed-forward's gate and up, n_ff each;
+    - feed-forward: the masks, n_ctx wide (f16 with flash attention, else f32); gate, up and their product, n_ff each;
+      four rows of n_embd;
+    - attention: the masks, and without flash attention the scores, (n_head, n_ctx);
     - output: the logits, n_vocab.
 
-    A few rows of n_embd (residual, norm, Q, K, V) live beside either. The tokens are rounded up to a multiple
-    of `n_seq_max`, as `graph_reserve` does.
+    A few rows (residual, norm, Q, K, V) live beside the latter two. The tokens are rounded up to a multiple of
+    `n_seq_max`, as `graph_reserve` does.
     """
     cells = padded_n_ctx(n_ctx)
     n_tokens = -(-min(cells, n_ubatch) // n_seq_max) * n_seq_max
-    mask_bytes = cells * (2 if flash_attention else _FLOAT_BYTES)
-    scores_bytes = 0 if flash_attention else shape.n_head_max * cells * _FLOAT_BYTES
-    ff_bytes = 2 * shape.n_ff * _FLOAT_BYTES
+    masks_bytes = shape.n_masks * cells * (2 if flash_attention else _FLOAT_BYTES)
+    scores = 0 if flash_attention else shape.n_head_max * cells
     width = max(shape.n_embd, shape.n_head_max * max(shape.head_dim_k, shape.head_dim_v))
-    rows_bytes = 8 * width * _FLOAT_BYTES
-    logits_bytes = min(n_outputs or n_tokens, n_tokens) * shape.n_vocab * _FLOAT_BYTES
-    peak = max(n_tokens * (mask_bytes + max(scores_bytes, ff_bytes)), logits_bytes)
-    return peak + n_tokens * rows_bytes + MIB
+    feed_forward = masks_bytes + (3 * shape.n_ff_active + 4 * shape.n_embd) * _FLOAT_BYTES
+    attention = masks_bytes + (scores + 6 * width) * _FLOAT_BYTES
+    n_rows = min(n_outputs or n_tokens, n_tokens)
+    logits_bytes = (n_rows * shape.n_vocab + n_tokens * 6 * width) * _FLOAT_BYTES
+    return max(n_tokens * max(feed_forward, attention), logits_bytes) + n_tokens * _INPUT_BYTES + _GRAPH_BYTES
 
 
 def output_buffer_bytes(shape: ModelShape, n_outputs: int) -> int:

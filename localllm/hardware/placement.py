@@ -19,6 +19,7 @@ from localllm.hardware.estimate import (
     uses_flash_attention,
 )
 from localllm.hardware.kv_types import KVType
+from localllm.hardware.repack import is_repacked
 from localllm.hardware.sizes import GIB, MIB
 from localllm.hardware.types import Device, MemoryEstimate
 
@@ -34,15 +35,10 @@ class Footprint:
     estimate: MemoryEstimate
 
     def __add__(self, other: Footprint) -> Footprint:
-        ours, theirs = self.estimate, other.estimate
         return Footprint(
             self.ram_bytes + other.ram_bytes,
             tuple(a + b for a, b in zip(self.device_bytes, other.device_bytes, strict=True)),
-            MemoryEstimate(
-                ours.weights_bytes + theirs.weights_bytes,
-                ours.kv_bytes + theirs.kv_bytes,
-                ours.compute_bytes + theirs.compute_bytes,
-            ),
+            self.estimate + other.estimate,
         )
 
 
@@ -116,6 +112,8 @@ class Placement:
     """Rows of logits."""
     draft: Placement | None = None
     """Of the draft model that is loaded beside it."""
+    repacked: frozenset[str] = frozenset()
+    """Tensor types that the CPU backend keeps a copy of in another order."""
 
     @property
     def n_gpu_layers_max(self) -> int:
@@ -198,7 +196,16 @@ class Placement:
                 weights_bytes=self._input_bytes + sum(shape.layer_bytes) + shape.output_bytes + copied,
                 kv_bytes=sum(kv),
                 compute_bytes=n_computing * compute + output_rows,
+                repacked_bytes=self._repacked_bytes([*layer_devices, output_device]),
             ),
+        )
+
+    def _repacked_bytes(self, devices: Sequence[int | None]) -> int:
+        return sum(
+            matrix.n_bytes
+            for matrices, where in zip(self.shape.matrices, devices, strict=False)
+            for matrix in matrices
+            if where is None and is_repacked(matrix, self.repacked)
         )
 
     def _shared_bytes(self, on_device: list[int], compute_bytes: int, copied_bytes: int) -> int:

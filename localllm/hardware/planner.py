@@ -10,7 +10,7 @@ it can hold).
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from localllm.hardware.kv_choice import is_auto, key_notes, plan_with_best_kv
 from localllm.hardware.kv_types import KV_TYPES, kv_type
 from localllm.hardware.options import N_CTX_LIMIT, check_kv_types, check_options
 from localllm.hardware.placement import Footprint, Machine, Placement, offload_devices, shares_ram
+from localllm.hardware.repack import repacked_types
 from localllm.hardware.sizes import format_bytes
 from localllm.hardware.types import (
     N_DRAFT_BATCH,
@@ -51,6 +52,7 @@ def plan_load(
     *,
     n_cores: int | None = None,
     draft_shape: ModelShape | None = None,
+    cpu_features: Collection[str] = (),
 ) -> LoadPlan:
     """Decide everything needed to load the model at `path`.
 
@@ -63,6 +65,7 @@ def plan_load(
         n_cores: threads to use where the options name none; None asks this machine.
         draft_shape: the sizes of a draft model that is loaded beside it, with as many cells. It goes to the GPU where
             all of the model does.
+        cpu_features: see `repacked_types`.
 
     Returns:
         A plan whose estimate, margins added, is within the free memory.
@@ -72,9 +75,10 @@ def plan_load(
         NotEnoughMemory: what was asked for does not fit; the hint has values that do.
     """
     machine = Machine(offload_devices(devices), ram_free_bytes)
+    repacked = repacked_types(cpu_features, machine.devices)
 
     def plan(decided: LoadOptions) -> LoadPlan:
-        return _plan(shape, str(path), machine, decided, n_cores, draft_shape)
+        return _plan(shape, str(path), machine, decided, n_cores, draft_shape, repacked)
 
     return plan_with_best_kv(shape, options, plan) if is_auto(options) else plan(options)
 
@@ -86,6 +90,7 @@ def _plan(
     options: LoadOptions,
     n_cores: int | None,
     draft_shape: ModelShape | None,
+    repacked: frozenset[str],
 ) -> LoadPlan:
     """Plan with the KV types that the options name."""
     check_options(options, shape)
@@ -97,6 +102,7 @@ def _plan(
         min(options.n_ubatch, options.n_batch),
         n_sequence_ids(options.n_slots) + n_branch_ids(options.n_slots),
         n_output_rows(options.n_slots),
+        repacked=repacked,
     )
     if draft_shape is not None:
         check_kv_types(options.kv_type_k, options.kv_type_v, draft_shape)

@@ -107,10 +107,26 @@ class MemoryEstimate:
     weights_bytes: int
     kv_bytes: int
     compute_bytes: int
+    repacked_bytes: int = 0
+    """Weights that lie in RAM in another order than in the file; those of the file may then be dropped."""
 
     @property
     def total_bytes(self) -> int:
+        """What must be in memory."""
         return self.weights_bytes + self.kv_bytes + self.compute_bytes
+
+    @property
+    def allocated_bytes(self) -> int:
+        """What llama.cpp counts, which is also the mapped originals of repacked weights."""
+        return self.total_bytes + self.repacked_bytes
+
+    def __add__(self, other: MemoryEstimate) -> MemoryEstimate:
+        return MemoryEstimate(
+            self.weights_bytes + other.weights_bytes,
+            self.kv_bytes + other.kv_bytes,
+            self.compute_bytes + other.compute_bytes,
+            self.repacked_bytes + other.repacked_bytes,
+        )
 
 
 @dataclass(frozen=True)

@@ -126,3 +126,9 @@ def system_info() -> str:
     """Return llama.cpp's line of CPU features and backends."""
     info: bytes = library().llama_print_system_info()
     return info.decode().strip()
+
+
+def cpu_features() -> frozenset[str]:
+    """Return what llama.cpp uses of the CPU, and what it was built with: "AVX2", "REPACK", "OPENMP"."""
+    words = (part.rpartition(":")[2].split("=") for part in system_info().split("|"))
+    return frozenset(pair[0].strip() for pair in words if len(pair) == 2 and pair[1].strip() not in ("", "0"))

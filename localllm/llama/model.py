@@ -10,7 +10,8 @@ from types import TracebackType
 from typing import Any
 
 from localllm.errors import ModelLoadFailed, UnsupportedModel
-from localllm.llama.library import last_log_errors, library, path_bytes, reason
+from localllm.llama.buffers import parse_buffers
+from localllm.llama.library import kept_log, last_log_errors, library, path_bytes, reason
 from localllm.llama.vocab import Vocab
 
 
@@ -50,7 +51,8 @@ class Model:
         self._handle: Any = None
         progress = _Progress(on_progress)
         last_log_errors(clear=True)
-        self._handle = self._lib.llama_model_load_from_file(path_bytes(path), self._c_params(params, progress))
+        with kept_log() as log_lines:
+            self._handle = self._lib.llama_model_load_from_file(path_bytes(path), self._c_params(params, progress))
         if progress.error is not None:
             self.close()
             raise progress.error
@@ -59,6 +61,8 @@ class Model:
         if not self._handle:
             raise load_error(path, last_log_errors(clear=True))
         self.path = path
+        self.buffers = parse_buffers(log_lines)
+        """What was allocated or mapped, as llama.cpp logged it."""
         self.vocab = Vocab(self._lib.llama_model_get_vocab(self._handle))
 
     def _c_params(self, params: ModelParams, progress: _Progress) -> Any:

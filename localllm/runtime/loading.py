@@ -25,14 +25,22 @@ def plan_model(path: Path, options: LoadOptions) -> tuple[ModelShape, LoadPlan]:
     Raises:
         ModelError, NotEnoughMemory, RequestError: see `open_backend`.
     """
-    from localllm.llama import list_devices
+    from localllm.llama import cpu_features, list_devices
 
     header = read_header(path)
     shape = check_loadable(header)
     found = [check_adapter(read_header(spec.path), header, shape.n_layer) for spec in options.adapters]
     whole = shape.with_adapters(adapter.weights for adapter in found)
     draft_shape = None if options.draft_model is None else _draft_shape(options.draft_model)
-    plan = plan_load(whole, path, list_devices(), options, available_ram_bytes(), draft_shape=draft_shape)
+    plan = plan_load(
+        whole,
+        path,
+        list_devices(),
+        options,
+        available_ram_bytes(),
+        draft_shape=draft_shape,
+        cpu_features=cpu_features(),
+    )
     return shape, replace(plan, notes=(*plan.notes, *_adapter_notes(options.adapters, found)))
 
 
