@@ -45,6 +45,7 @@ from localllm.engine.visits import Visitor
 from localllm.errors import EngineClosed, LocalLLMError
 from localllm.hardware.types import LoadPlan, n_branch_ids, n_output_rows, n_sequence_ids
 from localllm.llama import AbortFlag, Context, ContextParams, LoraAdapter, Model, shift_facts
+from localllm.llama.buffers import Buffer
 
 log = logging.getLogger("localllm.engine")
 
@@ -90,7 +91,7 @@ class Engine:
         plan: how large a context, how many slots.
         adapters: loaded LoRA adapters by id, each with its scale where a request does not say. They stay the
             caller's, to be closed after the engine.
-        max_host_cache_bytes: RAM for prefixes that left the cache.
+        max_host_cache_bytes: RAM for prefixes that left the cache; None: what the plan has for them.
         store: where prefixes go that shall outlive the process.
         adapter_names: what each adapter is, for the store.
         after_step: called on the engine's thread after each step's events.
@@ -110,7 +111,7 @@ class Engine:
         plan: LoadPlan,
         *,
         adapters: Iterable[tuple[LoraAdapter, float]] = (),
-        max_host_cache_bytes: int = 1 << 30,
+        max_host_cache_bytes: int | None = None,
         store: KVStore | None = None,
         adapter_names: SequenceOf[str] = (),
         after_step: Callable[[], None] | None = None,
@@ -143,7 +144,8 @@ class Engine:
             n_window=model.n_window,
         )
         can_cut = model.can_roll_back
-        self._cache = PrefixCache(self._pool, max_host_cache_bytes, store, adapter_names, in_whole=not can_cut)
+        host_bytes = plan.kept_bytes if max_host_cache_bytes is None else max_host_cache_bytes
+        self._cache = PrefixCache(self._pool, host_bytes, store, adapter_names, in_whole=not can_cut)
         self._scheduler = Scheduler(plan.n_slots, self._context.n_batch)
         self._room = Room(self._pool, self._cache, self._scheduler, can_cut=can_cut)
         self._totals = Totals()
@@ -265,6 +267,11 @@ class Engine:
     def stats(self) -> EngineStats:
         """Return a snapshot; counts taken while a step runs may be a step apart."""
         return self._counters.snapshot(self._commands.qsize())
+
+    @property
+    def buffers(self) -> tuple[Buffer, ...]:
+        """What llama.cpp allocated for the context."""
+        return self._context.buffers
 
     @property
     def is_running(self) -> bool:

@@ -43,9 +43,10 @@ ENCODERS = frozenset(
 cannot continue it. Source: `llama_model::create_memory`."""
 WINDOWED = frozenset(
     {
-        "afmoe", "cohere2", "cohere2moe", "deepseek4", "dflash", "dots3note", "exaone-moe", "exaone4", "gemma-embedding",
-        "gemma2", "gemma3", "gemma3n", "gemma4", "gemma4-assistant", "gpt-oss", "granite-swa", "laguna", "lfm2", "llama4",
-        "maple", "mellum", "mimo2", "modern-bert", "muse-glimmer", "olmo2", "plamo3", "smallthinker", "spark2-5", "step35",
+        "afmoe", "cohere2", "cohere2moe", "deepseek4", "dflash", "dots3note", "exaone-moe", "exaone4",
+        "gemma-embedding", "gemma2", "gemma3", "gemma3n", "gemma4", "gemma4-assistant", "gpt-oss", "granite-swa",
+        "laguna", "lfm2", "llama4", "maple", "mellum", "mimo2", "modern-bert", "muse-glimmer", "olmo2", "plamo3",
+        "smallthinker", "spark2-5", "step35",
     }
 )  # fmt: skip
 """Architectures some of whose layers llama.cpp gives a sliding window where the file names one; others' it ignores.

@@ -72,6 +72,9 @@ class AdapterSpec:
     """How strongly it is applied where a request does not say; 0 is not at all."""
 
 
+MAX_KEPT_BYTES = 1 << 30
+"""RAM for kept prompts, where there is plenty."""
+
 KV_AUTO = "auto"
 """A KV type that the planner shall choose."""
 
@@ -98,6 +101,12 @@ class LoadOptions:
     """Whether n-gram lookup also looks at what earlier requests said."""
     draft_model: Path | None = None
     """A small model with the same vocabulary, which proposes tokens."""
+    max_gpu_layers: int | None = None
+    """Where `gpu_layers` is "auto": no more than these."""
+    max_n_ctx: int | None = None
+    """Where `n_ctx` is None: no more than this."""
+    max_memory_bytes: int | None = None
+    """What the whole may take, kept prompts included; None: what is free."""
 
 
 @dataclass(frozen=True)
@@ -151,5 +160,13 @@ class LoadPlan:
     """For requests that do not say."""
     shares_texts: bool = False
     """Whether n-gram lookup also looks at what earlier requests said."""
+    ram_bytes: int = 0
+    """What of the estimate lies in the computer's own memory, the share of integrated GPUs included."""
+    device_bytes: tuple[int, ...] = ()
+    """What lies on each of `devices`."""
+    device_layers: tuple[int, ...] = ()
+    """Layers on each of `devices`, the output counted as one."""
+    kept_bytes: int = MAX_KEPT_BYTES
+    """RAM beside the estimate for prompts that left the cache: what they may take at most."""
     n_draft_gpu_layers: int = 0
     """Of the draft model; it has the same cells, KV types and threads."""

@@ -31,6 +31,4 @@ class Buffer:
 def parse_buffers(log_lines: Iterable[str]) -> tuple[Buffer, ...]:
     """Return the allocations that a load's or a context's log tells of."""
     found = (_LINE.search(line) for line in log_lines)
-    return tuple(
-        Buffer(line[1], cast(BufferUse, line[2]), round(float(line[3]) * 1024**2)) for line in found if line
-    )
+    return tuple(Buffer(line[1], cast(BufferUse, line[2]), round(float(line[3]) * 1024**2)) for line in found if line)

@@ -12,12 +12,12 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from localllm.errors import LocalLLMError, ModelLoadFailed
+from localllm.errors import AllocationFailed, LocalLLMError, ModelLoadFailed
 from localllm.llama.adapter import LoraAdapter
 from localllm.llama.batch import Batch
 from localllm.llama.buffers import parse_buffers
 from localllm.llama.callbacks import AbortFlag, EvalCallback
-from localllm.llama.library import first_log_error, kept_log, last_log_errors, library, path_bytes
+from localllm.llama.library import first_log_error, kept_log, last_log_errors, library, path_bytes, says_no_memory
 from localllm.llama.memory import KVMemory
 from localllm.llama.model import Model
 from localllm.llama.types import ggml_type_id
@@ -74,7 +74,8 @@ class Context:
         """Allocate the KV cache and the compute buffers.
 
         Raises:
-            ModelLoadFailed: llama.cpp could not make the context; the message gives its reason.
+            AllocationFailed: llama.cpp did not get the memory.
+            ModelLoadFailed: it could not make the context; the message gives its reason.
         """
         self._lib = library()
         self._abort_flag = abort_flag
@@ -85,7 +86,8 @@ class Context:
                 model.handle, self._c_params(params, abort_flag, eval_callback)
             )
         if not self._handle:
-            raise ModelLoadFailed(
+            kind = AllocationFailed if says_no_memory(last_log_errors()) else ModelLoadFailed
+            raise kind(
                 f"llama.cpp cannot make a context of {params.n_ctx} tokens: {first_log_error()}",
                 hint="Try a smaller --n-ctx or another --kv-type.",
             )

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import ctypes
 import functools
-import mmap
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from typing import Any, NamedTuple
 
 from localllm.errors import EngineError
@@ -22,7 +21,6 @@ from localllm.llama.library import library
 _FILLING = 0x22
 _F32, _I32 = 0, 26
 _NEOX = 2
-_ALIGNMENT = 64
 _N_LAYERS = 16
 _NODE_BYTES = 512
 """Of a tensor's description, and more."""
@@ -62,8 +60,7 @@ class Bench:
         self._backend = self._device and self._base.ggml_backend_dev_init(self._device, None)
         if not self._backend:
             raise EngineError(f"The device {device} cannot be used.", hint="Look at: localllm doctor")
-        self._is_cpu = self._base.ggml_backend_dev_type(self._device) == 0
-        if self._is_cpu:
+        if self._base.ggml_backend_dev_type(self._device) == 0:
             ggml_library("ggml-cpu").ggml_backend_cpu_set_n_threads(ctypes.c_void_p(self._backend), n_threads)
 
     def products_s(self, products: Sequence[Product], n_cols: int) -> float:
@@ -90,8 +87,7 @@ class Bench:
                 base.ggml_build_forward_expand(graph, result)
             repacked = [product.is_repacked for product in products]
             if not all(repacked):
-                of_plain = [tensor for tensor, is_woven in zip(weights, repacked, strict=True) if not is_woven]
-                stack.enter_context(self._mapped(of_plain) if self._is_cpu else self._allocated(plain, None))
+                stack.enter_context(self._allocated(plain, None))
             if any(repacked):
                 stack.enter_context(self._allocated(woven, self._repack_buffer()))
             stack.enter_context(self._allocated(values, None))
@@ -112,12 +108,13 @@ class Bench:
             heads = base.ggml_new_tensor_3d(context, _F32, head_dim, n_head, 1)
             place = base.ggml_new_tensor_1d(context, _I32, 1)
             graph = base.ggml_new_graph(context)
+            stream = narrow
             for _ in range(_N_LAYERS):
                 ends = [base.ggml_rope(context, heads, place, head_dim, _NEOX) for _ in "QK"]
                 for _ in ("attention", "feed-forward"):
-                    normed = base.ggml_mul(context, base.ggml_rms_norm(context, narrow, 1e-5), narrow)
-                    narrow = base.ggml_add(context, narrow, normed)
-                ends += [narrow, base.ggml_mul(context, base.ggml_silu(context, wide), wide)]
+                    normed = base.ggml_mul(context, base.ggml_rms_norm(context, stream, 1e-5), narrow)
+                    stream = base.ggml_add(context, stream, normed)
+                ends += [stream, base.ggml_mul(context, base.ggml_silu(context, wide), wide)]
                 for end in ends:
                     base.ggml_build_forward_expand(graph, end)
             with self._allocated(context, None):
@@ -156,26 +153,6 @@ class Bench:
             yield
         finally:
             self._base.ggml_backend_buffer_free(buffer)
-
-    @contextmanager
-    def _mapped(self, tensors: Sequence[Any]) -> Iterator[None]:
-        """Give tensors memory in pages as small as those of a mapped file: large ones are read a fifth faster."""
-        sizes = [-(-self._base.ggml_nbytes(tensor) // _ALIGNMENT) * _ALIGNMENT for tensor in tensors]
-        with mmap.mmap(-1, sum(sizes)) as pages:
-            if hasattr(mmap, "MADV_NOHUGEPAGE"):
-                with suppress(OSError):
-                    pages.madvise(mmap.MADV_NOHUGEPAGE)
-            view = (ctypes.c_char * len(pages)).from_buffer(pages)
-            buffer = self._base.ggml_backend_cpu_buffer_from_ptr(view, len(pages))
-            address = ctypes.addressof(view)
-            for tensor, n_bytes in zip(tensors, sizes, strict=True):
-                self._base.ggml_backend_tensor_alloc(buffer, tensor, address)
-                address += n_bytes
-            try:
-                yield
-            finally:
-                self._base.ggml_backend_buffer_free(buffer)
-                del view
 
     def _fill(self, tensor: Any, n_bytes: int, *, whole: bool) -> None:
         """Write a tensor: a repacked one through the function that changes the order, which wants all of it."""
@@ -238,8 +215,6 @@ def _libraries() -> tuple[Any, Any]:
         "ggml_backend_buft_name": (ctypes.c_char_p, [pointer]),
         "ggml_backend_get_default_buffer_type": (pointer, [pointer]),
         "ggml_backend_alloc_ctx_tensors_from_buft": (pointer, [pointer, pointer]),
-        "ggml_backend_cpu_buffer_from_ptr": (pointer, [pointer, size]),
-        "ggml_backend_tensor_alloc": (number, [pointer, pointer, pointer]),
         "ggml_backend_buffer_free": (None, [pointer]),
         "ggml_backend_tensor_set": (None, [pointer, pointer, size, size]),
         "ggml_backend_tensor_memset": (None, [pointer, ctypes.c_uint8, size, size]),

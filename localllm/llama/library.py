@@ -5,9 +5,10 @@ from __future__ import annotations
 import ctypes
 import logging
 import os
+import re
 import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -97,6 +98,14 @@ def first_log_error() -> str:
     """Return the first error of this thread's failed call, or a stand-in, and clear them all."""
     reasons = (reason(line) for line in last_log_errors(clear=True))
     return next((text for text in reasons if any(map(str.isalpha, text))), "no reason given")
+
+
+_NO_MEMORY = re.compile(r"out of memory|(?:failed|unable|cannot) to alloc|alloc\w* .*failed", re.IGNORECASE)
+
+
+def says_no_memory(lines: Iterable[str]) -> bool:
+    """Return whether an error line of the log says that memory was refused, as the backends put it."""
+    return any(_NO_MEMORY.search(line) for line in lines)
 
 
 def reason(line: str) -> str:

@@ -9,9 +9,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from localllm.errors import ModelLoadFailed, UnsupportedModel
+from localllm.errors import AllocationFailed, ModelLoadFailed, UnsupportedModel
 from localllm.llama.buffers import parse_buffers
-from localllm.llama.library import kept_log, last_log_errors, library, path_bytes, reason
+from localllm.llama.library import kept_log, last_log_errors, library, path_bytes, reason, says_no_memory
 from localllm.llama.vocab import Vocab
 
 
@@ -45,7 +45,8 @@ class Model:
 
         Raises:
             UnsupportedModel: llama.cpp does not know the architecture.
-            ModelLoadFailed: llama.cpp refused the file; the message gives its reason.
+            AllocationFailed: llama.cpp did not get the memory.
+            ModelLoadFailed: it refused the file; the message gives its reason.
         """
         self._lib = library()
         self._handle: Any = None
@@ -223,6 +224,11 @@ def load_error(path: Path, log_lines: list[str]) -> ModelLoadFailed | Unsupporte
         return UnsupportedModel(
             f"{path.name}: {cause}",
             hint="The installed llama.cpp does not know this model; update localllm, or choose another model.",
+        )
+    if says_no_memory(log_lines):
+        return AllocationFailed(
+            f"llama.cpp did not get the memory for {path.name}: {cause}",
+            hint="End other programs, or put fewer layers on the GPU with --gpu-layers.",
         )
     return ModelLoadFailed(
         f"llama.cpp cannot load {path.name}: {cause}",

@@ -39,6 +39,7 @@ def test_every_error_has_a_status_a_type_and_its_words(cls: type[errors.LocalLLM
         (errors.WorkerCrashed("x"), 500, "worker_crashed"),
         (errors.EngineClosed("x"), 503, "model_unloaded"),
         (errors.NotEnoughMemory("x"), 503, "not_enough_memory"),
+        (errors.AllocationFailed("x"), 503, "not_enough_memory"),
         (Overloaded("x", retry_after_s=7), 503, "overloaded"),
         (Refused(401, "x", code="invalid_api_key"), 401, "invalid_api_key"),
     ],
