@@ -91,7 +91,7 @@ class Machine:
         return self.max_bytes is None or footprint.estimate.total_bytes <= self.max_bytes
 
     def kept_bytes(self, footprint: Footprint) -> int:
-        """Return what prompts that left the cache may take: half of the RAM that is left, a quarter of the limit's rest."""
+        """Return what prompts that left the cache may take: half of the RAM left, a quarter of the limit's rest."""
         left = (self.ram_free_bytes - self.ram_margin_bytes - footprint.ram_bytes) // 2
         if self.max_bytes is not None:
             left = min(left, (self.max_bytes - footprint.estimate.total_bytes) // 4)

@@ -1,7 +1,7 @@
 """When llama.cpp does not get the memory that a plan found free: the next smaller plan.
 
-Other programs take memory meanwhile, and drivers have needs that nobody foretells. What the caller asked for stays; only
-what was left open becomes smaller.
+Other programs take memory meanwhile, and drivers have needs that nobody foretells. What the caller asked for stays;
+only what was left open becomes smaller.
 """
 
 from __future__ import annotations
