@@ -19,7 +19,7 @@ N_CTX_STEP = 256
 _FLOAT_BYTES = 4
 _INPUT_BYTES = 32
 """Of one token's inputs: its id, its position, and its cells in K and in V."""
-_GRAPH_BYTES = 32 * 1024
+_GRAPH_BYTES = 16 * 1024
 """Of what does not grow with the tokens."""
 
 
@@ -138,7 +138,7 @@ def compute_buffer_bytes(
     - attention: the masks, and without flash attention the scores, (n_head, n_ctx);
     - output: the logits, n_vocab.
 
-    A few rows (residual, norm, Q, K, V) live beside the latter two. The tokens are rounded up to a multiple of
+    A few rows (residual, norm, Q, K, V) live beside the latter two, in the last of the tokens with an output only. The tokens are rounded up to a multiple of
     `n_seq_max`, as `graph_reserve` does.
     """
     cells = padded_n_ctx(n_ctx)
@@ -149,7 +149,7 @@ def compute_buffer_bytes(
     feed_forward = masks_bytes + (3 * shape.n_ff_active + 4 * shape.n_embd) * _FLOAT_BYTES
     attention = masks_bytes + (scores + 6 * width) * _FLOAT_BYTES
     n_rows = min(n_outputs or n_tokens, n_tokens)
-    logits_bytes = (n_rows * shape.n_vocab + n_tokens * 6 * width) * _FLOAT_BYTES
+    logits_bytes = n_rows * (shape.n_vocab + 6 * width) * _FLOAT_BYTES
     return max(n_tokens * max(feed_forward, attention), logits_bytes) + n_tokens * _INPUT_BYTES + _GRAPH_BYTES
 
 
