@@ -2,8 +2,8 @@
 
 Memory: for every combination of context, slots and KV type, what the plan foretells, and what llama.cpp says it
 allocated for the model and the engine's context. Speed: decode tokens a second as foretold from the header and products
-measured now, and as decoded in the same minute, in turns; the fastest of each counts, since whatever else the machine does only
-adds to a time. Without --models: the demo model, and tiny models with a sliding window and with experts.
+measured now, and as decoded in the same minute, in turns; the fastest of each counts, since whatever else the machine
+does only adds to a time. Without --models: the demo model, and tiny models with a sliding window and with experts.
 """
 
 from __future__ import annotations

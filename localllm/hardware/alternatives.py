@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 from localllm.errors import NotEnoughMemory, RequestError
-from localllm.hardware.estimate import ModelShape
+from localllm.hardware.estimate import ModelShape, padded_n_ctx
 from localllm.hardware.types import LoadOptions, LoadPlan
 
 N_CTX_STEPS = (2048, 4096, 8192, 16384, 32768, 65536, 131072)
@@ -62,9 +62,8 @@ def _variations(shape: ModelShape, options: LoadOptions, chosen: LoadPlan | None
         yield "--gpu-layers auto", replace(options, gpu_layers="auto")
     if chosen is not None and chosen.n_gpu_layers:
         yield "--gpu-layers 0", replace(options, gpu_layers=0)
-    for n_ctx in N_CTX_STEPS:
-        if shape.n_ctx_train and n_ctx > shape.n_ctx_train * options.n_slots:
-            break
+    most = padded_n_ctx(min(shape.n_ctx_train * options.n_slots or N_CTX_STEPS[-1], N_CTX_STEPS[-1]))
+    for n_ctx in sorted({most, *(step for step in N_CTX_STEPS if step < most)}):
         yield f"--n-ctx {n_ctx}", replace(options, n_ctx=n_ctx)
         if kv_now != "q8_0":
             narrow = replace(options, n_ctx=n_ctx, kv_type_k="q8_0", kv_type_v="q8_0")

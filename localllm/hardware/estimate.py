@@ -138,8 +138,8 @@ def compute_buffer_bytes(
     - attention: the masks, and without flash attention the scores, (n_head, n_ctx);
     - output: the logits, n_vocab.
 
-    A few rows (residual, norm, Q, K, V) live beside the latter two, in the last of the tokens with an output only. The tokens are rounded up to a multiple of
-    `n_seq_max`, as `graph_reserve` does.
+    A few rows (residual, norm, Q, K, V) live beside the latter two; in the last, of the tokens with an output only. The
+    tokens are rounded up to a multiple of `n_seq_max`, as `graph_reserve` does.
     """
     cells = padded_n_ctx(n_ctx)
     n_tokens = -(-min(cells, n_ubatch) // n_seq_max) * n_seq_max

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 LEAST_FACTOR, MOST_FACTOR = 0.8, 2.0
 """A correction beyond these would say more of a mistake than of a model."""
-_COMPUTING = ("compute", "output")
 
 
 def compute_factor(architecture: str, devices: Sequence[Device]) -> float:
@@ -41,11 +40,13 @@ def learn(architecture: str, plan: LoadPlan, buffers: Iterable[Buffer]) -> None:
     from localllm.llama import list_devices
 
     devices, took = list_devices(), list(buffers)
-    computing = sum(buffer.n_bytes for buffer in took if buffer.use in _COMPUTING)
-    if not computing or not plan.estimate.compute_bytes:
+    computing = sum(buffer.n_bytes for buffer in took if buffer.use == "compute")
+    # The rows of logits are exact.
+    predicted = plan.estimate.compute_bytes - sum(buffer.n_bytes for buffer in took if buffer.use == "output")
+    if not computing or predicted <= 0:
         return
     # The prediction had the factor of before in it.
-    factor = compute_factor(architecture, devices) * computing / plan.estimate.compute_bytes
+    factor = compute_factor(architecture, devices) * computing / predicted
     fact = {
         "factor": _bounded(factor),
         "predicted_bytes": plan.estimate.allocated_bytes,

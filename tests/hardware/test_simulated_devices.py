@@ -34,7 +34,9 @@ def test_two_unequal_gpus_get_layers_by_their_free_memory() -> None:
     made = plan(gpu(16 * GIB), gpu(8 * GIB, "CUDA1"))
     assert sum(made.device_layers) == made.n_gpu_layers == 33
     assert made.device_layers == (22, 11)
-    assert all(0 < need < device.memory_free_bytes for need, device in zip(made.device_bytes, made.devices, strict=True))
+    assert all(
+        0 < need < device.memory_free_bytes for need, device in zip(made.device_bytes, made.devices, strict=True)
+    )
 
 
 def test_a_gpu_too_small_for_one_layer_is_left_alone() -> None:
