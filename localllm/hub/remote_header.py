@@ -23,7 +23,7 @@ from localllm.gguf import printable
 from localllm.gguf.header import read_part
 from localllm.hub.file_names import shard_of
 
-PREFIX_STEPS = tuple(1 << shift for shift in (20, 22, 24, 25, 26, 27, 28))
+PREFIX_STEPS = tuple(1 << shift for shift in (20, 22, 23, 24, 25, 26, 27, 28))
 """Bytes that are asked for until the header is whole: 1 MiB holds that of a model without a vocabulary, 16 MiB most."""
 MAX_PARTS = 1000
 TIMEOUT_S = 20.0

@@ -53,6 +53,7 @@ def open_planner(path: Path, options: LoadOptions) -> tuple[ModelShape, Planner]
     draft_shape = None if options.draft_model is None else _draft_shape(options.draft_model)
     devices, features = list_devices(), cpu_features()
     notes = tuple(_adapter_notes(options.adapters, found))
+    factor = compute_factor(shape.architecture, devices)
 
     def plan(wanted: LoadOptions) -> LoadPlan:
         made = plan_load(
@@ -63,7 +64,7 @@ def open_planner(path: Path, options: LoadOptions) -> tuple[ModelShape, Planner]
             available_ram_bytes(),
             draft_shape=None if wanted.draft_model is None else draft_shape,
             cpu_features=features,
-            compute_factor=compute_factor(shape.architecture, devices),
+            compute_factor=factor,
         )
         return replace(made, notes=(*made.notes, *notes))
 
