@@ -20,6 +20,7 @@ from localllm.gguf.weights import Matrix, Weights
 MAX_EXPERTS = 1024
 """LLAMA_MAX_EXPERTS: llama.cpp ends the process over more."""
 MAX_WIDTH = 1 << 24
+_FLOAT_BYTES = 4
 MAX_HEADS = 1 << 16
 MAX_U32 = (1 << 32) - 1
 
@@ -100,6 +101,8 @@ class ModelShape:
     """Values that one token adds to each layer's K cache."""
     kv_width_v: tuple[int, ...]
     """Values that one token adds to each layer's V cache."""
+    state_bytes: tuple[int, ...]
+    """What each layer that is recurrent keeps of one sequence, however long it is."""
     weights: Weights
 
     @property
@@ -177,6 +180,7 @@ class ModelShape:
             can_rank=pooling == "rank" and header.tensor("cls.output.weight") is not None,
             kv_width_k=width_k,
             kv_width_v=width_v,
+            state_bytes=tuple(_FLOAT_BYTES * _n_state(keys, n_embd) if not width else 0 for width in width_k),
             weights=Weights.from_header(header, n_layer),
         )
 
@@ -234,6 +238,24 @@ def _experts(keys: Hparams) -> tuple[int, int]:
     if n_used > n_expert or (n_expert and not n_used):
         raise invalid(keys.header.path, f"uses {n_used} experts of {n_expert}")
     return n_expert, n_used
+
+
+def _n_state(keys: Hparams, n_embd: int) -> int:
+    """Return the numbers that a recurrent layer keeps of a sequence; 0 for a model without such layers.
+
+    Source: llama-hparams.cpp, `n_embd_r` and `n_embd_s`: RWKV's token shifts and states, LFM2's convolutions, Mamba's
+    both.
+    """
+    wkv_head_size = keys.number("wkv.head_size", 0, MAX_WIDTH, 0)
+    if wkv_head_size:
+        return n_embd * (keys.number("token_shift_count", 0, MAX_WIDTH, 2) + wkv_head_size)
+    short_cache = keys.number("shortconv.l_cache", 0, MAX_WIDTH, 0)
+    if short_cache:
+        return n_embd * (short_cache - 1)
+    n_inner, n_state = (keys.number(f"ssm.{name}_size", 0, MAX_WIDTH, 0) for name in ("inner", "state"))
+    n_groups = keys.number("ssm.group_count", 0, MAX_WIDTH, 0)
+    n_kept_columns = max(keys.number("ssm.conv_kernel", 0, MAX_WIDTH, 0) - 1, 0)
+    return n_kept_columns * (n_inner + 2 * n_groups * n_state) + n_inner * n_state
 
 
 def _n_ff_active(keys: Hparams, n_expert_used: int) -> int:

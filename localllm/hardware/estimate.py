@@ -19,6 +19,8 @@ N_CTX_STEP = 256
 _FLOAT_BYTES = 4
 _INPUT_BYTES = 32
 """Of one token's inputs: its id, its position, and its cells in K and in V."""
+_RECURRENT_ROWS = 13
+"""Of n_embd, that a recurrent layer computes side by side: six of its inner width, which is twice n_embd in Mamba."""
 _GRAPH_BYTES = 16 * 1024
 """Of what does not grow with the tokens."""
 
@@ -51,6 +53,10 @@ class ModelShape(Protocol):
     @property
     def kv_width_v(self) -> Sequence[int]:
         """The same of the V cache; 0 throughout with latent attention (MLA), which has no V."""
+
+    @property
+    def state_bytes(self) -> Sequence[int]:
+        """What each recurrent layer keeps of one sequence; 0 for the others."""
 
     @property
     def n_ctx_train(self) -> int: ...
@@ -135,7 +141,8 @@ def compute_buffer_bytes(
 
     - feed-forward: the masks, n_ctx wide (f16 with flash attention, else f32); gate, up and their product, n_ff each;
       four rows of n_embd;
-    - attention: the masks, and without flash attention the scores, (n_head, n_ctx);
+    - attention: the masks, and without flash attention the scores, (n_head, n_ctx); in a recurrent layer a copy of all
+      sequences' states;
     - output: the logits, n_vocab.
 
     A few rows (residual, norm, Q, K, V) live beside the latter two; in the last, of the tokens with an output only. The
@@ -143,14 +150,21 @@ def compute_buffer_bytes(
     """
     cells = padded_n_ctx(n_ctx)
     n_tokens = -(-min(cells, n_ubatch) // n_seq_max) * n_seq_max
-    masks_bytes = shape.n_masks * cells * (2 if flash_attention else _FLOAT_BYTES)
+    n_masks = shape.n_masks if any(shape.kv_width_k) or shape.is_encoder else 0
+    masks_bytes = n_masks * cells * (2 if flash_attention else _FLOAT_BYTES)
     scores = 0 if flash_attention else shape.n_head_max * cells
     width = max(shape.n_embd, shape.n_head_max * max(shape.head_dim_k, shape.head_dim_v))
     feed_forward = masks_bytes + (3 * shape.n_ff_active + 4 * shape.n_embd) * _FLOAT_BYTES
-    attention = masks_bytes + (scores + 6 * width) * _FLOAT_BYTES
+    kv_width = max(map(max, zip(shape.kv_width_k, shape.kv_width_v, strict=True)), default=0)
+    rows = 2 * (width + kv_width) + 4 * shape.n_embd if flash_attention else 6 * width
+    if any(shape.state_bytes):
+        rows = max(rows, _RECURRENT_ROWS * shape.n_embd)
+    attention = masks_bytes + (scores + rows) * _FLOAT_BYTES
     n_rows = min(n_outputs or n_tokens, n_tokens)
     logits_bytes = n_rows * (shape.n_vocab + 6 * width) * _FLOAT_BYTES
-    return max(n_tokens * max(feed_forward, attention), logits_bytes) + n_tokens * _INPUT_BYTES + _GRAPH_BYTES
+    states_bytes = n_seq_max * max(shape.state_bytes, default=0)
+    peak = max(n_tokens * max(feed_forward, attention) + states_bytes, logits_bytes)
+    return peak + n_tokens * _INPUT_BYTES + _GRAPH_BYTES
 
 
 def output_buffer_bytes(shape: ModelShape, n_outputs: int) -> int:

@@ -182,7 +182,8 @@ class Placement:
 
     def _own_footprint(self, n_gpu_layers: int, n_ctx: int) -> Footprint:
         shape, devices = self.shape, self.machine.devices
-        kv = kv_layer_bytes(shape, self.kv_type_k, self.kv_type_v, n_ctx)
+        caches = kv_layer_bytes(shape, self.kv_type_k, self.kv_type_v, n_ctx)
+        kv = [cache + self.n_seq_max * state for cache, state in zip(caches, shape.state_bytes, strict=True)]
         n_outputs = max(n_ctx, self.n_seq_max) if shape.is_encoder else self.n_output_rows
         compute = compute_buffer_bytes(
             shape,

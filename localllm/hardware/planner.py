@@ -104,14 +104,17 @@ def _plan(
 ) -> LoadPlan:
     """Plan with the KV types that the options name."""
     check_options(options, shape)
+    # What cannot be rolled back has no branches, and no drafts.
+    keeps_states = any(shape.state_bytes)
+    n_seq_max = n_sequence_ids(options.n_slots) + (0 if keeps_states else n_branch_ids(options.n_slots))
     placement = Placement(
         shape,
         machine,
         kv_type(options.kv_type_k),
         kv_type(options.kv_type_v),
         min(options.n_ubatch, options.n_batch),
-        n_sequence_ids(options.n_slots) + n_branch_ids(options.n_slots),
-        n_output_rows(options.n_slots),
+        n_seq_max,
+        n_seq_max if keeps_states else n_output_rows(options.n_slots),
         repacked=corrections.repacked,
         compute_factor=corrections.compute_factor,
     )

@@ -34,6 +34,10 @@ class Shape:
     n_expert_used: int = 0
 
     @property
+    def state_bytes(self) -> list[int]:
+        return [0] * self.n_layer
+
+    @property
     def n_ff_active(self) -> int:
         return self.n_ff
 
