@@ -7,6 +7,7 @@
     │   ├── InvalidCheckpoint      not a Hugging Face checkpoint, or a damaged one
     │   ├── UnsupportedModel       a sound model that the installed llama.cpp cannot run
     │   └── ModelLoadFailed        llama.cpp refused it, with llama.cpp's own reason
+    │       └── AllocationFailed   it did not get the memory, whatever was planned
     ├── NotEnoughMemory            nothing that was asked for fits this machine
     ├── NotEnoughDisk              a file that is to be written does not fit on its disk
     ├── RequestError               the caller asked for something that cannot be done
@@ -75,6 +76,10 @@ class UnsupportedModel(ModelError):
 
 class ModelLoadFailed(ModelError):
     """llama.cpp refused to load the file."""
+
+
+class AllocationFailed(ModelLoadFailed):
+    """llama.cpp did not get the memory that a plan found free."""
 
 
 class NotEnoughMemory(LocalLLMError):

@@ -23,7 +23,8 @@ VERBS = {
     "remote": Verb("localllm.cli.remotes:command", "Name engines on other machines, to use them like models here."),
     "serve": Verb("localllm.cli.serve:command", "Serve models over HTTP, for OpenAI's clients and others."),
     "ps": Verb("localllm.cli.ps:command", "Show what a running server has loaded."),
-    "doctor": Verb("localllm.cli.doctor:command", "Check an OpenAI-compatible server."),
+    "doctor": Verb("localllm.cli.doctor:command", "Check this machine, or an OpenAI-compatible server."),
+    "plan": Verb("localllm.cli.plan:command", "Say what a model would take here, and how fast it would be."),
     "embed": Verb("localllm.cli.embed:command", "Turn texts into vectors."),
     "eval": Verb("localllm.cli.eval:command", "Measure perplexity, and divergence from another model."),
     "imatrix": Verb(

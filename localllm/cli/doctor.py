@@ -1,4 +1,4 @@
-"""`localllm doctor`: whether a server does what API clients rely on."""
+"""`localllm doctor`: what this machine has for models; and whether a server does what API clients rely on."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 from collections.abc import Collection
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,8 +22,8 @@ if TYPE_CHECKING:
 FAILED = 1
 
 
-@click.command("doctor", short_help="Check an OpenAI-compatible server.")
-@click.option("--api", "url", metavar="URL", help="The server, such as http://127.0.0.1:8080.")
+@click.command("doctor", short_help="Check this machine, or an OpenAI-compatible server.")
+@click.option("--api", "url", metavar="URL", help="Check this server, such as http://127.0.0.1:8080.")
 @click.option("--model", metavar="NAME", help="Which of its models; the first, without it.")
 @click.option("--embedding-model", metavar="NAME", help="Which of its models embeds.")
 @click.option("--key-env", metavar="VAR", help="The environment variable that holds the API key.")
@@ -31,7 +32,13 @@ FAILED = 1
 @click.option(
     "--timeout", default=60.0, show_default=True, type=click.FloatRange(1), help="Seconds to wait for a piece."
 )
-@click.option("--json", "json_file", type=click.Path(path_type=Path), metavar="FILE", help="Write the report as JSON.")
+@click.option(
+    "--json",
+    "json_file",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Write the report as JSON; of this machine also to - (stdout).",
+)
 @click.option("--verbose", "-v", is_flag=True, help="Also show what passed and what does not apply.")
 def command(
     url: str | None,
@@ -44,17 +51,20 @@ def command(
     json_file: Path | None,
     verbose: bool,
 ) -> int:
-    """Check whether a server does what API clients rely on, through the official openai and anthropic clients.
+    """Check this machine: what it has for running models, and what to do where that is not enough.
 
+    With --api, check whether a server does what API clients rely on, through the official openai and anthropic clients.
     Works with any OpenAI-compatible server. What does not depend on the server, such as a model that does not think, is
     skipped. The exit code is 0 only if nothing failed, else 1.
 
     \b
+    localllm doctor
+    localllm doctor --json -
     localllm doctor --api http://127.0.0.1:8080
     localllm doctor --api http://127.0.0.1:8080 --only 1,2,3 --verbose
     """
     if not url:
-        raise RequestError("Only servers can be examined so far.", hint="Name one: localllm doctor --api URL")
+        return _check_machine(json_file)
     _need_clients()
     from localllm.conformance.report import summary_lines
     from localllm.conformance.target import Patience, TargetOptions
@@ -72,6 +82,27 @@ def command(
     if json_file is not None:
         _write(json_file, report)
     return 0 if report.is_conformant else FAILED
+
+
+def _check_machine(json_file: Path | None) -> int:
+    """Print what this machine has, and return 0: what is missing is advice, not a failure."""
+    from localllm.runtime.checkup import check_machine
+
+    is_data = json_file is not None and str(json_file) == "-"
+    findings = []
+    for finding in check_machine():
+        findings.append(finding)
+        if not is_data:
+            click.secho(f"{'ok  ' if finding.is_ok else 'warn'}", fg="green" if finding.is_ok else "yellow", nl=False)
+            click.echo(f"  {finding.name:<10}{finding.text}")
+            if finding.advice:
+                click.echo(f"      {'':<10}{finding.advice}")
+    text = json.dumps([asdict(finding) for finding in findings], ensure_ascii=False)
+    if is_data:
+        click.echo(text)
+    elif json_file is not None:
+        _write_text(json_file, text)
+    return 0
 
 
 async def _examine(options: TargetOptions, points: Collection[int] | None, verbose: bool) -> Report:
@@ -134,8 +165,12 @@ def _key(variable: str | None) -> str | None:
 
 
 def _write(file: Path, report: Report) -> None:
+    _write_text(file, json.dumps(report.to_json(), indent=1, ensure_ascii=False))
+
+
+def _write_text(file: Path, text: str) -> None:
     try:
-        file.write_text(json.dumps(report.to_json(), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        file.write_text(text + "\n", encoding="utf-8")
     except OSError as error:
         raise RequestError(
             f"Cannot write {file}: {error.strerror}.", hint="Choose another place with --json."

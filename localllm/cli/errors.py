@@ -21,6 +21,7 @@ EXIT_CODES: dict[type[errors.LocalLLMError], int] = {
     errors.ModelError: 3,
     errors.ModelNotFound: 4,
     errors.NotEnoughMemory: 5,
+    errors.AllocationFailed: 5,
     errors.RequestError: 6,
     errors.ContextLengthExceeded: 7,
     errors.EngineError: 8,

@@ -113,9 +113,9 @@ def command(
         raise RequestError("An adapter belongs to one model.", hint="Serve that model alone with --lora.")
     if settings.draft_model is not None and len(refs) > 1:
         raise RequestError("A draft model belongs to one model.", hint="Serve that model alone with --draft-model.")
-    options = replace(_load_options(settings, slots), adapters=tuple(specs))
-    entries = parse_entries(refs, options, pinned=pinned, aliases=aliases)
     limit = _bytes(max_memory, "--max-memory") if max_memory else None
+    options = replace(_load_options(settings, slots), adapters=tuple(specs), max_memory_bytes=limit)
+    entries = parse_entries(refs, options, pinned=pinned, aliases=aliases)
     as_json = log_format == "json"
     defaults: GenerateOptions = {"context_policy": settings.context_policy, "n_sink": settings.n_sink}
     _serve(server, entries, defaults, limit, idle_timeout, preload=preload, open_page=open_page, as_json=as_json)

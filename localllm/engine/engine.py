@@ -45,6 +45,7 @@ from localllm.engine.visits import Visitor
 from localllm.errors import EngineClosed, LocalLLMError
 from localllm.hardware.types import LoadPlan, n_branch_ids, n_output_rows, n_sequence_ids
 from localllm.llama import AbortFlag, Context, ContextParams, LoraAdapter, Model, shift_facts
+from localllm.llama.buffers import Buffer
 
 log = logging.getLogger("localllm.engine")
 
@@ -67,6 +68,21 @@ class _Wake(NamedTuple):
 Command = Sequence | _Cancel | _Close | _Wake
 
 
+def context_params(plan: LoadPlan, *, can_roll_back: bool) -> ContextParams:
+    """Return how the context of a plan is made; a memory that cannot be rolled back has no branches or drafts."""
+    n_branches = n_branch_ids(plan.n_slots) if can_roll_back else 0
+    return ContextParams(
+        n_ctx=plan.n_ctx,
+        n_batch=plan.n_batch,
+        n_ubatch=plan.n_ubatch,
+        n_seq_max=n_sequence_ids(plan.n_slots) + n_branches,
+        n_outputs_max=n_output_rows(plan.n_slots) if can_roll_back else None,
+        n_threads=plan.n_threads,
+        kv_type_k=plan.kv_type_k,
+        kv_type_v=plan.kv_type_v,
+    )
+
+
 class Engine:
     """Many requests at once on one model. Its methods may be called from any thread.
 
@@ -75,7 +91,7 @@ class Engine:
         plan: how large a context, how many slots.
         adapters: loaded LoRA adapters by id, each with its scale where a request does not say. They stay the
             caller's, to be closed after the engine.
-        max_host_cache_bytes: RAM for prefixes that left the cache.
+        max_host_cache_bytes: RAM for prefixes that left the cache; None: what the plan has for them.
         store: where prefixes go that shall outlive the process.
         adapter_names: what each adapter is, for the store.
         after_step: called on the engine's thread after each step's events.
@@ -95,7 +111,7 @@ class Engine:
         plan: LoadPlan,
         *,
         adapters: Iterable[tuple[LoraAdapter, float]] = (),
-        max_host_cache_bytes: int = 1 << 30,
+        max_host_cache_bytes: int | None = None,
         store: KVStore | None = None,
         adapter_names: SequenceOf[str] = (),
         after_step: Callable[[], None] | None = None,
@@ -113,16 +129,7 @@ class Engine:
         abort = AbortFlag()
         self._context = Context(
             model,
-            ContextParams(
-                n_ctx=plan.n_ctx,
-                n_batch=plan.n_batch,
-                n_ubatch=plan.n_ubatch,
-                n_seq_max=n_seq_max + n_branches,
-                n_outputs_max=n_output_rows(plan.n_slots) if model.can_roll_back else None,
-                n_threads=plan.n_threads,
-                kv_type_k=plan.kv_type_k,
-                kv_type_v=plan.kv_type_v,
-            ),
+            context_params(plan, can_roll_back=model.can_roll_back),
             abort_flag=abort,
         )
         self.n_cells = self._context.n_ctx
@@ -137,7 +144,8 @@ class Engine:
             n_window=model.n_window,
         )
         can_cut = model.can_roll_back
-        self._cache = PrefixCache(self._pool, max_host_cache_bytes, store, adapter_names, in_whole=not can_cut)
+        host_bytes = plan.kept_bytes if max_host_cache_bytes is None else max_host_cache_bytes
+        self._cache = PrefixCache(self._pool, host_bytes, store, adapter_names, in_whole=not can_cut)
         self._scheduler = Scheduler(plan.n_slots, self._context.n_batch)
         self._room = Room(self._pool, self._cache, self._scheduler, can_cut=can_cut)
         self._totals = Totals()
@@ -259,6 +267,11 @@ class Engine:
     def stats(self) -> EngineStats:
         """Return a snapshot; counts taken while a step runs may be a step apart."""
         return self._counters.snapshot(self._commands.qsize())
+
+    @property
+    def buffers(self) -> tuple[Buffer, ...]:
+        """What llama.cpp allocated for the context."""
+        return self._context.buffers
 
     @property
     def is_running(self) -> bool:

@@ -15,11 +15,12 @@ from localllm.gguf.hparams import MAX_LAYERS, Hparams
 from localllm.gguf.problems import invalid, printable
 from localllm.gguf.types import GGML_TYPES_BY_NAME, GGMLType
 from localllm.gguf.values import ArrayRef
-from localllm.gguf.weights import Weights
+from localllm.gguf.weights import Matrix, Weights
 
 MAX_EXPERTS = 1024
 """LLAMA_MAX_EXPERTS: llama.cpp ends the process over more."""
 MAX_WIDTH = 1 << 24
+_FLOAT_BYTES = 4
 MAX_HEADS = 1 << 16
 MAX_U32 = (1 << 32) - 1
 
@@ -41,6 +42,16 @@ ENCODERS = frozenset(
 )  # fmt: skip
 """Architectures whose tokens see the whole text, and which keep nothing between batches: they embed or rank text, and
 cannot continue it. Source: `llama_model::create_memory`."""
+WINDOWED = frozenset(
+    {
+        "afmoe", "cohere2", "cohere2moe", "deepseek4", "dflash", "dots3note", "exaone-moe", "exaone4",
+        "gemma-embedding", "gemma2", "gemma3", "gemma3n", "gemma4", "gemma4-assistant", "gpt-oss", "granite-swa",
+        "laguna", "lfm2", "llama4", "maple", "mellum", "mimo2", "modern-bert", "muse-glimmer", "olmo2", "plamo3",
+        "smallthinker", "spark2-5", "step35",
+    }
+)  # fmt: skip
+"""Architectures some of whose layers llama.cpp gives a sliding window where the file names one; others' it ignores.
+Source: `swa_type` in src/models/."""
 POOLINGS = ("none", "mean", "cls", "last", "rank")
 """How a text's token embeddings become one, by llama.cpp's numbers."""
 _NOT_A_MODEL = {
@@ -68,6 +79,8 @@ class ModelShape:
     n_vocab: int
     n_ff: int
     """Width of the feed-forward layer, the largest of all layers."""
+    n_ff_active: int
+    """Feed-forward values that one token makes side by side: with experts, those of all that it uses."""
     n_expert: int
     n_expert_used: int
     n_swa: int
@@ -88,12 +101,23 @@ class ModelShape:
     """Values that one token adds to each layer's K cache."""
     kv_width_v: tuple[int, ...]
     """Values that one token adds to each layer's V cache."""
+    state_bytes: tuple[int, ...]
+    """What each layer that is recurrent keeps of one sequence, however long it is."""
     weights: Weights
 
     @property
     def n_head_max(self) -> int:
         """Query heads of the layer that has the most."""
         return max(self.n_head)
+
+    @property
+    def n_masks(self) -> int:
+        """Attention masks that llama.cpp makes: one for the whole context, and one for the windows."""
+        return 2 if self.architecture in WINDOWED and self.n_swa else 1
+
+    @property
+    def matrices(self) -> tuple[tuple[Matrix, ...], ...]:
+        return self.weights.matrices
 
     @property
     def weights_bytes(self) -> int:
@@ -144,6 +168,7 @@ class ModelShape:
             n_ctx_train=keys.number("context_length", 1, MAX_U32),
             n_vocab=_n_vocab(header, keys),
             n_ff=keys.largest("feed_forward_length", MAX_WIDTH),
+            n_ff_active=_n_ff_active(keys, n_expert_used),
             n_expert=n_expert,
             n_expert_used=n_expert_used,
             n_swa=keys.number("attention.sliding_window", 0, MAX_U32, 0),
@@ -155,6 +180,7 @@ class ModelShape:
             can_rank=pooling == "rank" and header.tensor("cls.output.weight") is not None,
             kv_width_k=width_k,
             kv_width_v=width_v,
+            state_bytes=tuple(_FLOAT_BYTES * _n_state(keys, n_embd) if not width else 0 for width in width_k),
             weights=Weights.from_header(header, n_layer),
         )
 
@@ -212,6 +238,30 @@ def _experts(keys: Hparams) -> tuple[int, int]:
     if n_used > n_expert or (n_expert and not n_used):
         raise invalid(keys.header.path, f"uses {n_used} experts of {n_expert}")
     return n_expert, n_used
+
+
+def _n_state(keys: Hparams, n_embd: int) -> int:
+    """Return the numbers that a recurrent layer keeps of a sequence; 0 for a model without such layers.
+
+    Source: llama-hparams.cpp, `n_embd_r` and `n_embd_s`: RWKV's token shifts and states, LFM2's convolutions, Mamba's
+    both.
+    """
+    wkv_head_size = keys.number("wkv.head_size", 0, MAX_WIDTH, 0)
+    if wkv_head_size:
+        return n_embd * (keys.number("token_shift_count", 0, MAX_WIDTH, 2) + wkv_head_size)
+    short_cache = keys.number("shortconv.l_cache", 0, MAX_WIDTH, 0)
+    if short_cache:
+        return n_embd * (short_cache - 1)
+    n_inner, n_state = (keys.number(f"ssm.{name}_size", 0, MAX_WIDTH, 0) for name in ("inner", "state"))
+    n_groups = keys.number("ssm.group_count", 0, MAX_WIDTH, 0)
+    n_kept_columns = max(keys.number("ssm.conv_kernel", 0, MAX_WIDTH, 0) - 1, 0)
+    return n_kept_columns * (n_inner + 2 * n_groups * n_state) + n_inner * n_state
+
+
+def _n_ff_active(keys: Hparams, n_expert_used: int) -> int:
+    n_ff = keys.largest("feed_forward_length", MAX_WIDTH)
+    n_ff_expert = keys.largest("expert_feed_forward_length", MAX_WIDTH)
+    return max(n_ff if n_ff_expert else n_ff * max(n_expert_used, 1), n_ff_expert * n_expert_used)
 
 
 def _kv_widths(

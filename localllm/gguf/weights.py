@@ -2,12 +2,28 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from localllm.gguf.header import GGUFHeader
+from localllm.gguf.tensors import TensorInfo
 
 _BLOCK = re.compile(r"blk\.(\d{1,4})\.")
+
+
+class Matrix(NamedTuple):
+    """A matrix of weights, or as many of one kind as there are experts."""
+
+    type: str
+    """ggml's name."""
+    n_in: int
+    n_out: int
+    n_experts: int
+    """1 where there is no choice among several."""
+    n_bytes: int
+    """Of all experts."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +42,8 @@ class Weights:
     """Of all else: rotary factors, encoders, per-layer embeddings."""
     ties_embeddings: bool
     """The token embedding is the output layer too."""
+    matrices: tuple[tuple[Matrix, ...], ...] = ()
+    """What a token is multiplied by: in each layer, and last in the output layer."""
 
     def plus(self, other: Weights) -> Weights:
         """Return both together: a model's, and those of an adapter made for it."""
@@ -49,12 +67,19 @@ class Weights:
         """Add up a header's tensors. A block beyond `n_layer` counts as other."""
         layers = [0] * n_layer
         places = {"token_embd": 0, "output": 0, "other": 0}
+        matrices: list[list[Matrix]] = [[] for _ in range(n_layer + 1)]
+        ties_embeddings = header.tensor("output.weight") is None
+        output_name = "token_embd.weight" if ties_embeddings else "output.weight"
         for tensor in header.tensors:
             block = _BLOCK.match(tensor.name)
             if block and int(block[1]) < n_layer:
                 layers[int(block[1])] += tensor.n_bytes
             else:
                 places[_place(tensor.name)] += tensor.n_bytes
+            if block and int(block[1]) < n_layer and len(tensor.shape) > 1:
+                matrices[int(block[1])].append(_matrix(tensor))
+            elif tensor.name == output_name:
+                matrices[n_layer].append(_matrix(tensor))
         return cls(
             n_params=sum(tensor.n_params for tensor in header.tensors),
             n_bytes=sum(tensor.n_bytes for tensor in header.tensors),
@@ -62,8 +87,14 @@ class Weights:
             token_embd_bytes=places["token_embd"],
             output_bytes=places["output"],
             other_bytes=places["other"],
-            ties_embeddings=header.tensor("output.weight") is None,
+            ties_embeddings=ties_embeddings,
+            matrices=tuple(map(tuple, matrices)),
         )
+
+
+def _matrix(tensor: TensorInfo) -> Matrix:
+    n_in, n_out, *experts = (*tensor.shape, 1)
+    return Matrix(tensor.type.name, n_in, n_out, math.prod(experts), tensor.n_bytes)
 
 
 def _place(name: str) -> str:

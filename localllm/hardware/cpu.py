@@ -14,6 +14,7 @@ from pathlib import Path
 from localllm.hardware.memory import CGROUP_ROOT, PROC_SELF_CGROUP, cgroup_directories
 
 SYS_CPU = Path("/sys/devices/system/cpu")
+SYS_CPU_CORE = Path("/sys/devices/cpu_core")
 
 SLOW_CORE_SHARE = 0.8
 """Below this share of the fastest core's speed it is an efficiency core; favoured cores differ by a tenth."""
@@ -21,12 +22,27 @@ SLOW_CORE_SHARE = 0.8
 
 def n_compute_threads() -> int:
     """Return the threads to use: the performance cores this process may run on, within its CPU quota."""
+    if sys.platform == "darwin":
+        return _n_apple_performance_cores() or _n_physical_cores()
     if sys.platform != "linux":
         return _n_physical_cores()
-    cores = performance_cores(os.sched_getaffinity(0), SYS_CPU) or _n_physical_cores()
+    allowed = os.sched_getaffinity(0)
+    cores = performance_cores(hybrid_cores(allowed, SYS_CPU_CORE), SYS_CPU) or _n_physical_cores()
     quota = cgroup_cpu_quota()
     # Threads beyond the quota are stopped for the rest of each period, and the others wait for them.
     return max(1, min(cores, int(quota) if quota is not None else cores))
+
+
+def hybrid_cores(allowed: Set[int], sys_cpu_core: Path) -> Set[int]:
+    """Return those of the `allowed` logical CPUs that Intel's hybrid processors call performance cores; else all.
+
+    Args:
+        allowed: the CPUs this process may run on.
+        sys_cpu_core: the kernel's /sys/devices/cpu_core, which only those have.
+    """
+    ranges = [part.partition("-") for part in (_read(sys_cpu_core / "cpus") or "").split(",") if part]
+    fast = {cpu for first, _, last in ranges for cpu in range(int(first), int(last or first) + 1)}
+    return allowed & fast or allowed
 
 
 def performance_cores(allowed: Set[int], sys_cpu: Path) -> int:
@@ -55,6 +71,19 @@ def cgroup_cpu_quota(root: Path = CGROUP_ROOT, proc_self_cgroup: Path = PROC_SEL
     for mount in ("cpu", "cpu,cpuacct"):
         quotas += [_quota_v1(group) for group in cgroup_directories("cpu", root / mount, proc_self_cgroup)]
     return min((quota for quota in quotas if quota is not None), default=None)
+
+
+def _n_apple_performance_cores() -> int:
+    """Return the cores of the fastest kind, as macOS counts them; 0 where it does not say."""
+    import subprocess
+
+    try:
+        asked = subprocess.run(
+            ["sysctl", "-n", "hw.perflevel0.physicalcpu"], capture_output=True, text=True, timeout=5, check=False
+        )
+    except (OSError, subprocess.SubprocessError):
+        return 0
+    return int(asked.stdout) if asked.stdout.strip().isdigit() else 0
 
 
 def _n_physical_cores() -> int:

@@ -19,8 +19,9 @@ from localllm.hardware.estimate import (
     uses_flash_attention,
 )
 from localllm.hardware.kv_types import KVType
+from localllm.hardware.repack import is_repacked
 from localllm.hardware.sizes import GIB, MIB
-from localllm.hardware.types import Device, MemoryEstimate
+from localllm.hardware.types import MAX_KEPT_BYTES, Device, MemoryEstimate
 
 
 @dataclass(frozen=True)
@@ -34,15 +35,10 @@ class Footprint:
     estimate: MemoryEstimate
 
     def __add__(self, other: Footprint) -> Footprint:
-        ours, theirs = self.estimate, other.estimate
         return Footprint(
             self.ram_bytes + other.ram_bytes,
             tuple(a + b for a, b in zip(self.device_bytes, other.device_bytes, strict=True)),
-            MemoryEstimate(
-                ours.weights_bytes + theirs.weights_bytes,
-                ours.kv_bytes + theirs.kv_bytes,
-                ours.compute_bytes + theirs.compute_bytes,
-            ),
+            self.estimate + other.estimate,
         )
 
 
@@ -53,10 +49,12 @@ class Machine:
     Args:
         devices: those that layers can be offloaded to, in llama.cpp's order.
         ram_free_bytes: free RAM, reclaimable caches included (mapped weights live in the page cache).
+        max_bytes: what a model may take in all, wherever it lies; None: what is free.
     """
 
     devices: tuple[Device, ...]
     ram_free_bytes: int
+    max_bytes: int | None = None
 
     @property
     def ram_margin_bytes(self) -> int:
@@ -87,7 +85,17 @@ class Machine:
         return footprint.ram_bytes + self.ram_margin_bytes <= self.ram_free_bytes
 
     def fits(self, footprint: Footprint) -> bool:
-        return self.fits_devices(footprint) and self.fits_ram(footprint)
+        return self.fits_devices(footprint) and self.fits_ram(footprint) and self.fits_limit(footprint)
+
+    def fits_limit(self, footprint: Footprint) -> bool:
+        return self.max_bytes is None or footprint.estimate.total_bytes <= self.max_bytes
+
+    def kept_bytes(self, footprint: Footprint) -> int:
+        """Return what prompts that left the cache may take: half of the RAM left, a quarter of the limit's rest."""
+        left = (self.ram_free_bytes - self.ram_margin_bytes - footprint.ram_bytes) // 2
+        if self.max_bytes is not None:
+            left = min(left, (self.max_bytes - footprint.estimate.total_bytes) // 4)
+        return max(0, min(left, MAX_KEPT_BYTES))
 
 
 def offload_devices(devices: Sequence[Device]) -> tuple[Device, ...]:
@@ -116,6 +124,10 @@ class Placement:
     """Rows of logits."""
     draft: Placement | None = None
     """Of the draft model that is loaded beside it."""
+    compute_factor: float = 1.0
+    """What compute buffers took of models of this kind before, to what was foretold."""
+    repacked: frozenset[str] = frozenset()
+    """Tensor types that the CPU backend keeps a copy of in another order."""
 
     @property
     def n_gpu_layers_max(self) -> int:
@@ -158,6 +170,11 @@ class Placement:
             return 0
         return self.draft.n_gpu_layers_max
 
+    def device_layers(self, n_gpu_layers: int) -> tuple[int, ...]:
+        """Return the layers on each device, the output counted as one."""
+        where = self._device_of(n_gpu_layers)
+        return tuple(where.count(index) for index in range(len(self.machine.devices)))
+
     def footprint(self, n_gpu_layers: int, n_ctx: int) -> Footprint:
         """Return what `n_gpu_layers` offloaded layers and `n_ctx` cells take, and where, the draft model included."""
         own = self._own_footprint(n_gpu_layers, n_ctx)
@@ -165,7 +182,8 @@ class Placement:
 
     def _own_footprint(self, n_gpu_layers: int, n_ctx: int) -> Footprint:
         shape, devices = self.shape, self.machine.devices
-        kv = kv_layer_bytes(shape, self.kv_type_k, self.kv_type_v, n_ctx)
+        caches = kv_layer_bytes(shape, self.kv_type_k, self.kv_type_v, n_ctx)
+        kv = [cache + self.n_seq_max * state for cache, state in zip(caches, shape.state_bytes, strict=True)]
         n_outputs = max(n_ctx, self.n_seq_max) if shape.is_encoder else self.n_output_rows
         compute = compute_buffer_bytes(
             shape,
@@ -175,6 +193,7 @@ class Placement:
             n_outputs=n_outputs if shape.keeps_kv else self.n_seq_max,
             flash_attention=uses_flash_attention(shape),
         )
+        compute = round(compute * self.compute_factor)
         output_rows = output_buffer_bytes(shape, n_outputs)
         *layer_devices, output_device = self._device_of(n_gpu_layers)
         on_device = [0] * len(devices)
@@ -198,7 +217,16 @@ class Placement:
                 weights_bytes=self._input_bytes + sum(shape.layer_bytes) + shape.output_bytes + copied,
                 kv_bytes=sum(kv),
                 compute_bytes=n_computing * compute + output_rows,
+                repacked_bytes=self._repacked_bytes([*layer_devices, output_device]),
             ),
+        )
+
+    def _repacked_bytes(self, devices: Sequence[int | None]) -> int:
+        return sum(
+            matrix.n_bytes
+            for matrices, where in zip(self.shape.matrices, devices, strict=False)
+            for matrix in matrices
+            if where is None and is_repacked(matrix, self.repacked)
         )
 
     def _shared_bytes(self, on_device: list[int], compute_bytes: int, copied_bytes: int) -> int:

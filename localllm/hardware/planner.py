@@ -10,9 +10,10 @@ it can hold).
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 from localllm.errors import NotEnoughMemory, RequestError
 from localllm.hardware.cpu import n_compute_threads
@@ -21,6 +22,7 @@ from localllm.hardware.kv_choice import is_auto, key_notes, plan_with_best_kv
 from localllm.hardware.kv_types import KV_TYPES, kv_type
 from localllm.hardware.options import N_CTX_LIMIT, check_kv_types, check_options
 from localllm.hardware.placement import Footprint, Machine, Placement, offload_devices, shares_ram
+from localllm.hardware.repack import repacked_types
 from localllm.hardware.sizes import format_bytes
 from localllm.hardware.types import (
     N_DRAFT_BATCH,
@@ -51,6 +53,8 @@ def plan_load(
     *,
     n_cores: int | None = None,
     draft_shape: ModelShape | None = None,
+    cpu_features: Collection[str] = (),
+    compute_factor: float = 1.0,
 ) -> LoadPlan:
     """Decide everything needed to load the model at `path`.
 
@@ -63,6 +67,8 @@ def plan_load(
         n_cores: threads to use where the options name none; None asks this machine.
         draft_shape: the sizes of a draft model that is loaded beside it, with as many cells. It goes to the GPU where
             all of the model does.
+        cpu_features: see `repacked_types`.
+        compute_factor: what compute buffers took of models of this kind before, to what was foretold.
 
     Returns:
         A plan whose estimate, margins added, is within the free memory.
@@ -71,12 +77,20 @@ def plan_load(
         RequestError: a value is out of range, or a KV type cannot hold this model.
         NotEnoughMemory: what was asked for does not fit; the hint has values that do.
     """
-    machine = Machine(offload_devices(devices), ram_free_bytes)
+    machine = Machine(offload_devices(devices), ram_free_bytes, options.max_memory_bytes)
+    corrections = _Corrections(repacked_types(cpu_features, machine.devices), compute_factor)
 
     def plan(decided: LoadOptions) -> LoadPlan:
-        return _plan(shape, str(path), machine, decided, n_cores, draft_shape)
+        return _plan(shape, str(path), machine, decided, n_cores, draft_shape, corrections)
 
     return plan_with_best_kv(shape, options, plan) if is_auto(options) else plan(options)
+
+
+class _Corrections(NamedTuple):
+    """What else decides the bytes of a model; see `Placement`."""
+
+    repacked: frozenset[str]
+    compute_factor: float
 
 
 def _plan(
@@ -86,17 +100,23 @@ def _plan(
     options: LoadOptions,
     n_cores: int | None,
     draft_shape: ModelShape | None,
+    corrections: _Corrections,
 ) -> LoadPlan:
     """Plan with the KV types that the options name."""
     check_options(options, shape)
+    # What cannot be rolled back has no branches, and no drafts.
+    keeps_states = any(shape.state_bytes)
+    n_seq_max = n_sequence_ids(options.n_slots) + (0 if keeps_states else n_branch_ids(options.n_slots))
     placement = Placement(
         shape,
         machine,
         kv_type(options.kv_type_k),
         kv_type(options.kv_type_v),
         min(options.n_ubatch, options.n_batch),
-        n_sequence_ids(options.n_slots) + n_branch_ids(options.n_slots),
-        n_output_rows(options.n_slots),
+        n_seq_max,
+        n_seq_max if keeps_states else n_output_rows(options.n_slots),
+        repacked=corrections.repacked,
+        compute_factor=corrections.compute_factor,
     )
     if draft_shape is not None:
         check_kv_types(options.kv_type_k, options.kv_type_v, draft_shape)
@@ -110,6 +130,7 @@ def _plan(
     n_ctx = min(n_cells, options.n_ctx or n_cells, shape.n_ctx_train) if shape.is_encoder else n_cells
     n_batch = n_ctx if shape.is_encoder else min(options.n_batch, n_ctx)
     n_ubatch = n_ctx if shape.is_encoder else min(options.n_ubatch, n_batch)
+    footprint = placement.footprint(n_gpu_layers, n_cells)
     return LoadPlan(
         path=path,
         n_ctx=n_ctx,
@@ -120,7 +141,11 @@ def _plan(
         n_batch=n_batch,
         n_ubatch=n_ubatch,
         n_threads=options.n_threads or n_cores or n_compute_threads(),
-        estimate=placement.footprint(n_gpu_layers, n_cells).estimate,
+        estimate=footprint.estimate,
+        ram_bytes=footprint.ram_bytes,
+        device_bytes=footprint.device_bytes if n_gpu_layers else (),
+        device_layers=placement.device_layers(n_gpu_layers) if n_gpu_layers else (),
+        kept_bytes=machine.kept_bytes(footprint),
         devices=machine.devices if n_gpu_layers else (),
         notes=_encoder_notes(search, n_ctx)
         if shape.is_encoder
@@ -156,7 +181,8 @@ class _Search:
     def wanted_n_ctx(self) -> int:
         shape = self.placement.shape
         if self.options.n_ctx is None:
-            return wanted_n_ctx(shape, self.options.n_slots)
+            wanted = wanted_n_ctx(shape, self.options.n_slots)
+            return min(wanted, padded_n_ctx(self.options.max_n_ctx)) if self.options.max_n_ctx else wanted
         return padded_n_ctx(min(self.options.n_ctx, shape.n_ctx_train) if shape.is_encoder else self.options.n_ctx)
 
     def choose(self, path: str) -> tuple[int, int]:
@@ -185,7 +211,9 @@ class _Search:
         asked = self.options.gpu_layers
         if asked == "auto":
             fits = self.placement.machine.fits_devices
-            return next(n for n in range(most, -1, -1) if not n or fits(self.placement.footprint(n, n_ctx)))
+            limit = self.options.max_gpu_layers
+            allowed = most if limit is None else min(limit, most)
+            return next(n for n in range(allowed, -1, -1) if not n or fits(self.placement.footprint(n, n_ctx)))
         if asked and not most:
             raise RequestError(
                 f"gpu_layers is {asked}, and no GPU can be used here.",
@@ -285,6 +313,9 @@ def _shortage(machine: Machine, footprint: Footprint) -> str:
     ):
         if need and need + margin > free:
             return f"Needs {format_bytes(need + margin)} on {device.name}, {format_bytes(free)} free."
+    if not machine.fits_limit(footprint):
+        total = format_bytes(footprint.estimate.total_bytes)
+        return f"Needs {total}; a model may take {format_bytes(machine.max_bytes or 0)} here (--max-memory)."
     need = footprint.ram_bytes + machine.ram_margin_bytes
     return f"Needs {format_bytes(need)}, {format_bytes(machine.ram_free_bytes)} free."
 

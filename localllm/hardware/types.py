@@ -72,6 +72,9 @@ class AdapterSpec:
     """How strongly it is applied where a request does not say; 0 is not at all."""
 
 
+MAX_KEPT_BYTES = 1 << 30
+"""RAM for kept prompts, where there is plenty."""
+
 KV_AUTO = "auto"
 """A KV type that the planner shall choose."""
 
@@ -100,6 +103,12 @@ class LoadOptions:
     """A small model with the same vocabulary, which proposes tokens."""
     rpc: tuple[str, ...] = ()
     """"host:port" of RPC servers, whose devices are used too."""
+    max_gpu_layers: int | None = None
+    """Where `gpu_layers` is "auto": no more than these."""
+    max_n_ctx: int | None = None
+    """Where `n_ctx` is None: no more than this."""
+    max_memory_bytes: int | None = None
+    """What the whole may take, kept prompts included; None: what is free."""
 
 
 @dataclass(frozen=True)
@@ -109,10 +118,26 @@ class MemoryEstimate:
     weights_bytes: int
     kv_bytes: int
     compute_bytes: int
+    repacked_bytes: int = 0
+    """Weights that lie in RAM in another order than in the file; those of the file may then be dropped."""
 
     @property
     def total_bytes(self) -> int:
+        """What must be in memory."""
         return self.weights_bytes + self.kv_bytes + self.compute_bytes
+
+    @property
+    def allocated_bytes(self) -> int:
+        """What llama.cpp counts, which is also the mapped originals of repacked weights."""
+        return self.total_bytes + self.repacked_bytes
+
+    def __add__(self, other: MemoryEstimate) -> MemoryEstimate:
+        return MemoryEstimate(
+            self.weights_bytes + other.weights_bytes,
+            self.kv_bytes + other.kv_bytes,
+            self.compute_bytes + other.compute_bytes,
+            self.repacked_bytes + other.repacked_bytes,
+        )
 
 
 @dataclass(frozen=True)
@@ -137,5 +162,13 @@ class LoadPlan:
     """For requests that do not say."""
     shares_texts: bool = False
     """Whether n-gram lookup also looks at what earlier requests said."""
+    ram_bytes: int = 0
+    """What of the estimate lies in the computer's own memory, the share of integrated GPUs included."""
+    device_bytes: tuple[int, ...] = ()
+    """What lies on each of `devices`."""
+    device_layers: tuple[int, ...] = ()
+    """Layers on each of `devices`, the output counted as one."""
+    kept_bytes: int = MAX_KEPT_BYTES
+    """RAM beside the estimate for prompts that left the cache: what they may take at most."""
     n_draft_gpu_layers: int = 0
     """Of the draft model; it has the same cells, KV types and threads."""

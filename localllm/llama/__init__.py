@@ -9,7 +9,7 @@ from localllm.llama.batch import Batch
 from localllm.llama.callbacks import AbortFlag, EndGraph, EvalCallback, TensorView
 from localllm.llama.context import Context, ContextParams
 from localllm.llama.devices import list_devices
-from localllm.llama.library import build_info, last_log_errors
+from localllm.llama.library import build_info, cpu_features, last_log_errors
 from localllm.llama.memory import KVMemory
 from localllm.llama.model import Model, ModelParams
 from localllm.llama.quantize import QuantizeParams, quantize_model
@@ -38,6 +38,7 @@ __all__ = [
     "Vocab",
     "add_rpc_servers",
     "build_info",
+    "cpu_features",
     "ggml_type_id",
     "last_log_errors",
     "list_devices",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,11 +12,12 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from localllm.errors import LocalLLMError, ModelLoadFailed
+from localllm.errors import AllocationFailed, LocalLLMError, ModelLoadFailed
 from localllm.llama.adapter import LoraAdapter
 from localllm.llama.batch import Batch
+from localllm.llama.buffers import parse_buffers
 from localllm.llama.callbacks import AbortFlag, EvalCallback
-from localllm.llama.library import first_log_error, kept_log, last_log_errors, library, path_bytes
+from localllm.llama.library import first_log_error, kept_log, last_log_errors, library, path_bytes, says_no_memory
 from localllm.llama.memory import KVMemory
 from localllm.llama.model import Model
 from localllm.llama.types import ggml_type_id
@@ -31,7 +31,6 @@ _POOLING: dict[Pooling, int] = {"model": -1, "none": 0, "mean": 1, "cls": 2, "la
 
 _LOGITS_ITH = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int32)
 """llama_get_logits_ith, whose result is a number: a ctypes pointer and an array made of it cost 25 µs a token."""
-_KV_BUFFER = re.compile(r"KV buffer size = *([\d.]+) MiB")
 
 
 @dataclass(frozen=True)
@@ -75,7 +74,8 @@ class Context:
         """Allocate the KV cache and the compute buffers.
 
         Raises:
-            ModelLoadFailed: llama.cpp could not make the context; the message gives its reason.
+            AllocationFailed: llama.cpp did not get the memory.
+            ModelLoadFailed: it could not make the context; the message gives its reason.
         """
         self._lib = library()
         self._abort_flag = abort_flag
@@ -86,15 +86,16 @@ class Context:
                 model.handle, self._c_params(params, abort_flag, eval_callback)
             )
         if not self._handle:
-            raise ModelLoadFailed(
+            kind = AllocationFailed if says_no_memory(last_log_errors()) else ModelLoadFailed
+            raise kind(
                 f"llama.cpp cannot make a context of {params.n_ctx} tokens: {first_log_error()}",
                 hint="Try a smaller --n-ctx or another --kv-type.",
             )
         self.model = model
         self.n_batch = int(self._lib.llama_n_batch(self._handle))
         """Tokens of a batch at most."""
-        self.kv_allocated_bytes = _kv_allocated_bytes(log_lines)
-        """Size of the KV cache, as llama.cpp logged it: each device's part rounded to a hundredth of a MiB."""
+        self.buffers = parse_buffers(log_lines)
+        """What was allocated, as llama.cpp logged it."""
         memory = self._lib.llama_get_memory(self._handle)
         self.has_memory = bool(memory)
         """False for an encoder, which keeps nothing between batches; `memory` cannot be used then."""
@@ -132,6 +133,11 @@ class Context:
         if not self._handle:
             raise RuntimeError("the context is closed")
         return self._handle
+
+    @property
+    def kv_allocated_bytes(self) -> int:
+        """Size of the KV cache, each device's part rounded to a hundredth of a MiB."""
+        return sum(buffer.n_bytes for buffer in self.buffers if buffer.use == "KV")
 
     @property
     def n_ctx(self) -> int:
@@ -329,12 +335,6 @@ class Context:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         self.close()
-
-
-def _kv_allocated_bytes(log_lines: Sequence[str]) -> int:
-    """Add up llama.cpp's lines of "... KV buffer size = 180.00 MiB", one for each device; no call tells it."""
-    found = (_KV_BUFFER.search(line) for line in log_lines)
-    return round(sum(float(size[1]) for size in found if size) * 1024**2)
 
 
 def _bytes_pointer(data: NDArray[np.uint8]) -> Any:

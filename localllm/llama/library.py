@@ -5,9 +5,10 @@ from __future__ import annotations
 import ctypes
 import logging
 import os
+import re
 import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -99,6 +100,14 @@ def first_log_error() -> str:
     return next((text for text in reasons if any(map(str.isalpha, text))), "no reason given")
 
 
+_NO_MEMORY = re.compile(r"out of memory|(?:failed|unable|cannot) to alloc|alloc\w* .*failed", re.IGNORECASE)
+
+
+def says_no_memory(lines: Iterable[str]) -> bool:
+    """Return whether an error line of the log says that memory was refused, as the backends put it."""
+    return any(_NO_MEMORY.search(line) for line in lines)
+
+
 def reason(line: str) -> str:
     """Strip "function: error loading model: " from a log line."""
     text = line.split("error loading model: ", 1)[-1]
@@ -126,3 +135,9 @@ def system_info() -> str:
     """Return llama.cpp's line of CPU features and backends."""
     info: bytes = library().llama_print_system_info()
     return info.decode().strip()
+
+
+def cpu_features() -> frozenset[str]:
+    """Return what llama.cpp uses of the CPU, and what it was built with: "AVX2", "REPACK", "OPENMP"."""
+    words = (part.rpartition(":")[2].split("=") for part in system_info().split("|"))
+    return frozenset(pair[0].strip() for pair in words if len(pair) == 2 and pair[1].strip() not in ("", "0"))

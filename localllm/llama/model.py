@@ -9,8 +9,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from localllm.errors import ModelLoadFailed, UnsupportedModel
-from localllm.llama.library import last_log_errors, library, path_bytes, reason
+from localllm.errors import AllocationFailed, ModelLoadFailed, UnsupportedModel
+from localllm.llama.buffers import parse_buffers
+from localllm.llama.library import kept_log, last_log_errors, library, path_bytes, reason, says_no_memory
 from localllm.llama.vocab import Vocab
 
 
@@ -44,13 +45,15 @@ class Model:
 
         Raises:
             UnsupportedModel: llama.cpp does not know the architecture.
-            ModelLoadFailed: llama.cpp refused the file; the message gives its reason.
+            AllocationFailed: llama.cpp did not get the memory.
+            ModelLoadFailed: it refused the file; the message gives its reason.
         """
         self._lib = library()
         self._handle: Any = None
         progress = _Progress(on_progress)
         last_log_errors(clear=True)
-        self._handle = self._lib.llama_model_load_from_file(path_bytes(path), self._c_params(params, progress))
+        with kept_log() as log_lines:
+            self._handle = self._lib.llama_model_load_from_file(path_bytes(path), self._c_params(params, progress))
         if progress.error is not None:
             self.close()
             raise progress.error
@@ -59,6 +62,8 @@ class Model:
         if not self._handle:
             raise load_error(path, last_log_errors(clear=True))
         self.path = path
+        self.buffers = parse_buffers(log_lines)
+        """What was allocated or mapped, as llama.cpp logged it."""
         self.vocab = Vocab(self._lib.llama_model_get_vocab(self._handle))
 
     def _c_params(self, params: ModelParams, progress: _Progress) -> Any:
@@ -219,6 +224,11 @@ def load_error(path: Path, log_lines: list[str]) -> ModelLoadFailed | Unsupporte
         return UnsupportedModel(
             f"{path.name}: {cause}",
             hint="The installed llama.cpp does not know this model; update localllm, or choose another model.",
+        )
+    if says_no_memory(log_lines):
+        return AllocationFailed(
+            f"llama.cpp did not get the memory for {path.name}: {cause}",
+            hint="End other programs, or put fewer layers on the GPU with --gpu-layers.",
         )
     return ModelLoadFailed(
         f"llama.cpp cannot load {path.name}: {cause}",

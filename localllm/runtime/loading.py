@@ -12,11 +12,16 @@ from localllm.gguf import AdapterShape, ModelShape, check_adapter, check_loadabl
 from localllm.hardware import available_ram_bytes, plan_load
 from localllm.hardware.types import AdapterSpec, LoadOptions, LoadPlan
 from localllm.paths import cache_dir
+from localllm.runtime.accounting import compute_factor
 from localllm.store.fingerprint import fingerprint
 
 if TYPE_CHECKING:
     from localllm.engine.kv_store import KVStore
     from localllm.llama import Model
+
+
+Planner = Callable[[LoadOptions], LoadPlan]
+"""Plans to load one model, as this machine is now."""
 
 
 def plan_model(path: Path, options: LoadOptions) -> tuple[ModelShape, LoadPlan]:
@@ -26,7 +31,21 @@ def plan_model(path: Path, options: LoadOptions) -> tuple[ModelShape, LoadPlan]:
         ModelError, NotEnoughMemory, RequestError: see `open_backend`.
         ServerError: an RPC server is not there, or has no devices.
     """
-    from localllm.llama import add_rpc_servers, list_devices
+    shape, plan = open_planner(path, options)
+    return shape, plan(options)
+
+
+def open_planner(path: Path, options: LoadOptions) -> tuple[ModelShape, Planner]:
+    """Check the headers of a model and its adapters, and return what plans to load them in one way or another.
+
+    Args:
+        path: of the model.
+        options: what adapters and draft model there are, whatever the planner is asked for later.
+
+    Raises:
+        ModelError, RequestError: see `open_backend`.
+    """
+    from localllm.llama import add_rpc_servers, cpu_features, list_devices
 
     add_rpc_servers(options.rpc)
     header = read_header(path)
@@ -34,8 +53,24 @@ def plan_model(path: Path, options: LoadOptions) -> tuple[ModelShape, LoadPlan]:
     found = [check_adapter(read_header(spec.path), header, shape.n_layer) for spec in options.adapters]
     whole = shape.with_adapters(adapter.weights for adapter in found)
     draft_shape = None if options.draft_model is None else _draft_shape(options.draft_model)
-    plan = plan_load(whole, path, list_devices(), options, available_ram_bytes(), draft_shape=draft_shape)
-    return shape, replace(plan, notes=(*plan.notes, *_adapter_notes(options.adapters, found)))
+    devices, features = list_devices(), cpu_features()
+    notes = tuple(_adapter_notes(options.adapters, found))
+    factor = compute_factor(shape.architecture, devices)
+
+    def plan(wanted: LoadOptions) -> LoadPlan:
+        made = plan_load(
+            whole,
+            path,
+            devices,
+            wanted,
+            available_ram_bytes(),
+            draft_shape=None if wanted.draft_model is None else draft_shape,
+            cpu_features=features,
+            compute_factor=factor,
+        )
+        return replace(made, notes=(*made.notes, *notes))
+
+    return shape, plan
 
 
 def plan_reader(

@@ -24,8 +24,10 @@ from localllm.errors import EngineClosed
 from localllm.gguf import ModelShape
 from localllm.hardware.types import AdapterSpec, LoadOptions, LoadPlan
 from localllm.runtime import texts
+from localllm.runtime.accounting import learn
 from localllm.runtime.backend import AdapterInfo, EmbedRequest, ModelInfo, RankRequest, TextControls, check_tokens
-from localllm.runtime.loading import load_model, open_kv_store, plan_model
+from localllm.runtime.loading import load_model, open_kv_store, open_planner
+from localllm.runtime.recovery import open_what_fits
 from localllm.store.fingerprint import fingerprint
 
 if TYPE_CHECKING:
@@ -55,10 +57,35 @@ class LocalBackend:
         after_step: Callable[[], None] | None = None,
     ) -> None:
         started = time.perf_counter()
-        shape, plan = plan_model(path, options)
-        self._model = load_model(path, plan.n_gpu_layers, on_progress)
-        self._draft_model: Model | None = None
+        shape, planner = open_planner(path, options)
+
+        def open_plan(plan: LoadPlan) -> LoadPlan:
+            self._open(path, shape, plan, options, on_progress, after_step)
+            return plan
+
+        plan = open_what_fits(options, planner, open_plan)
+        self._ids = itertools.count(1)
+        self._grammars: GrammarCompiler | None = None
+        self._idle = threading.Condition()
+        self._n_calls = 0
+        self._closing = False
+        self._pooling = texts.text_pooling(shape.pooling)
+        info = self._describe(shape, plan, options, time.perf_counter() - started)
+        self._info = msgspec.structs.replace(info, adapters=tuple(map(_describe_adapter, options.adapters)))
+
+    def _open(
+        self,
+        path: Path,
+        shape: ModelShape,
+        plan: LoadPlan,
+        options: LoadOptions,
+        on_progress: Callable[[float], None] | None,
+        after_step: Callable[[], None] | None,
+    ) -> None:
+        """Load what a plan says, and keep what it took; all is freed again where something fails."""
         self._adapters: list[LoraAdapter] = []
+        self._draft_model: Model | None = None
+        self._model = load_model(path, plan.n_gpu_layers, on_progress)
         try:
             self._load_adapters(options.adapters)
             if options.draft_model is not None:
@@ -67,14 +94,8 @@ class LocalBackend:
         except BaseException:
             self._free()
             raise
-        self._ids = itertools.count(1)
-        self._grammars: GrammarCompiler | None = None
-        self._idle = threading.Condition()
-        self._n_calls = 0
-        self._closing = False
-        self._pooling = texts.text_pooling(shape.pooling)
-        info = self._describe(shape, plan, time.perf_counter() - started)
-        self._info = msgspec.structs.replace(info, adapters=tuple(map(_describe_adapter, options.adapters)))
+        if self._engine is not None and self._draft_model is None:
+            learn(shape.architecture, plan, [*self._model.buffers, *self._engine.buffers])
 
     def _start(
         self, shape: ModelShape, plan: LoadPlan, options: LoadOptions, after_step: Callable[[], None] | None
@@ -98,7 +119,7 @@ class LocalBackend:
             )
         self._thread = self._engine or VisitorThread(self._embedder, after_step)
 
-    def _describe(self, shape: ModelShape, plan: LoadPlan, load_s: float) -> ModelInfo:
+    def _describe(self, shape: ModelShape, plan: LoadPlan, options: LoadOptions, load_s: float) -> ModelInfo:
         model, vocab, engine = self._model, self._model.vocab, self._engine
         return ModelInfo(
             path=str(model.path),
@@ -122,7 +143,7 @@ class LocalBackend:
             load_s=load_s,
             n_embd=model.n_embd_out,
             capabilities=texts.capabilities(shape),
-            memory_bytes=plan.estimate.total_bytes,
+            memory_bytes=plan.estimate.total_bytes + (plan.kept_bytes if options.max_memory_bytes else 0),
             fim=texts.fim_tokens(vocab),
             plan_notes=plan.notes,
         )

@@ -65,6 +65,7 @@ _TABLE: dict[type[errors.LocalLLMError], tuple[int, str, str | None]] = {
     errors.ModelError: (500, _SERVER, "model_error"),
     errors.ModelNotFound: (404, _INVALID, "model_not_found"),
     errors.NotEnoughMemory: (503, _SERVER, "not_enough_memory"),
+    errors.AllocationFailed: (503, _SERVER, "not_enough_memory"),
     errors.RequestError: (400, _INVALID, None),
     errors.ContextLengthExceeded: (400, _INVALID, "context_length_exceeded"),
     errors.InvalidGrammar: (400, _INVALID, "invalid_grammar"),

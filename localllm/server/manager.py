@@ -14,7 +14,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 
-from localllm.errors import EngineClosed, EngineError, LocalLLMError, ModelNotFound, NotEnoughMemory
+from localllm.errors import AllocationFailed, EngineClosed, EngineError, LocalLLMError, ModelNotFound, NotEnoughMemory
 from localllm.llm.model import LLM
 from localllm.server.errors import Overloaded, Refused
 from localllm.server.served import ModelEntry, ServedModel
@@ -221,7 +221,7 @@ class ModelManager:
             _check_aborted(model)
             try:
                 llm = await asyncio.to_thread(self._open_model, model.entry, lambda share: _progress(model, share))
-            except NotEnoughMemory:
+            except (NotEnoughMemory, AllocationFailed):
                 if time.monotonic() < model.too_large_until_s or not await self._evict_one(model):
                     model.too_large_until_s = time.monotonic() + _TOO_LARGE_S
                     raise

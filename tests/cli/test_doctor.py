@@ -53,10 +53,17 @@ def test_verbose_shows_what_passed(cli: Cli, url: str) -> None:
     assert result.out.count("✓") == 7
 
 
-def test_without_a_server_there_is_an_error(cli: Cli) -> None:
+def test_without_a_server_this_machine_is_checked(cli: Cli) -> None:
     result = cli("doctor")
-    assert (result.code, result.out) == (6, "")
-    assert "localllm doctor --api URL" in result.err
+    assert (result.code, result.err) == (0, "")
+    assert all(f"  {name} " in result.out for name in ("versions", "cpu", "threads", "ram", "bandwidth", "gpu", "disk"))
+    assert "GB/s" in result.out
+
+
+def test_the_machines_report_is_data_on_stdout(cli: Cli) -> None:
+    result = cli("doctor", "--json", "-")
+    findings = {finding["name"]: finding for finding in json.loads(result.out)}
+    assert findings["disk"]["is_ok"] in (True, False) and "llama.cpp" in findings["versions"]["text"]
 
 
 def test_a_server_that_does_not_answer_is_an_error(cli: Cli) -> None:

@@ -23,6 +23,7 @@ CODES = {
     "UnsupportedModel": 3,
     "ModelLoadFailed": 3,
     "NotEnoughMemory": 5,
+    "AllocationFailed": 5,
     "NotEnoughDisk": 10,
     "RequestError": 6,
     "ContextLengthExceeded": 7,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from localllm.gguf.weights import Matrix
+
 MIB = 1024**2
 GIB = 1024**3
 
@@ -27,6 +29,17 @@ class Shape:
     token_embd_bytes: int = 282 * MIB
     is_encoder: bool = False
     keeps_kv: bool = True
+    n_masks: int = 1
+    matrices: list[list[Matrix]] = field(default_factory=list)
+    n_expert_used: int = 0
+
+    @property
+    def state_bytes(self) -> list[int]:
+        return [0] * self.n_layer
+
+    @property
+    def n_ff_active(self) -> int:
+        return self.n_ff
 
     @property
     def kv_width_k(self) -> list[int]:

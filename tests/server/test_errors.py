@@ -49,6 +49,7 @@ def test_every_error_has_a_status_a_type_and_its_words(cls: type[errors.LocalLLM
         (errors.HubAccessDenied("x"), 403, "hub_access_denied"),
         (errors.HubRateLimited("x"), 503, "hub_rate_limited"),
         (errors.HubUnavailable("x"), 503, "hub_unavailable"),
+        (errors.AllocationFailed("x"), 503, "not_enough_memory"),
         (Overloaded("x", retry_after_s=7), 503, "overloaded"),
         (Refused(401, "x", code="invalid_api_key"), 401, "invalid_api_key"),
     ],

@@ -1,0 +1,87 @@
+"""A whole plan, for people to read: what a model takes, how fast it will be, and what else fits."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from localllm.errors import EngineError, NotEnoughMemory
+from localllm.gguf import ModelShape
+from localllm.hardware import available_ram_bytes, n_compute_threads
+from localllm.hardware.alternatives import Alternative, alternatives
+from localllm.hardware.placement import offload_devices
+from localllm.hardware.roofline import Forecast, forecast
+from localllm.hardware.types import Device, LoadOptions, LoadPlan
+from localllm.runtime.loading import open_planner
+from localllm.runtime.speed import device_costs
+
+
+@dataclass(frozen=True)
+class Outlook:
+    """A way to load a model, and how fast it will be."""
+
+    flags: str
+    """What to say to have it; "" is what was asked for."""
+    plan: LoadPlan
+    speed: Forecast | None
+    """None where it was not measured."""
+
+
+@dataclass(frozen=True)
+class PlanReport:
+    """What `localllm plan` says."""
+
+    shape: ModelShape
+    ram_free_bytes: int
+    devices: tuple[Device, ...]
+    """Those that layers can be offloaded to."""
+    chosen: Outlook | None
+    refusal: NotEnoughMemory | None
+    """Why nothing was chosen."""
+    others: tuple[Outlook, ...]
+
+
+def plan_report(path: Path, options: LoadOptions, *, measures: bool = True, again: bool = False) -> PlanReport:
+    """Plan to load a model in the way that was asked for, and in others.
+
+    Args:
+        path: a GGUF file, of which only the header is read.
+        options: what the planner shall respect.
+        measures: measure this machine's speed, or recall it; without, there are no tokens a second.
+        again: measure although there is a result of an earlier time.
+
+    Raises:
+        ModelError, RequestError: see `open_backend`.
+    """
+    from localllm.llama import list_devices
+
+    shape, planner = open_planner(path, options)
+    chosen, refusal = None, None
+    try:
+        chosen = planner(options)
+    except NotEnoughMemory as error:
+        refusal = error
+    others = alternatives(shape, options, chosen, planner)
+    ways = [*([] if chosen is None else [Alternative("", chosen)]), *others]
+    plans = [way.plan for way in ways]
+    speeds = _speeds(shape, plans, options.n_threads, again=again) if measures else [None] * len(ways)
+    outlooks = [Outlook(way.flags, way.plan, speed) for way, speed in zip(ways, speeds, strict=True)]
+    return PlanReport(
+        shape=shape,
+        ram_free_bytes=available_ram_bytes(),
+        devices=offload_devices(list_devices()),
+        chosen=outlooks[0] if chosen is not None else None,
+        refusal=refusal,
+        others=tuple(outlooks[1:] if chosen is not None else outlooks),
+    )
+
+
+def _speeds(shape: ModelShape, plans: list[LoadPlan], n_threads: int | None, *, again: bool) -> list[Forecast | None]:
+    """Return the plans' speeds; None where the devices cannot be measured, and of encoders, which make no tokens."""
+    try:
+        if shape.is_encoder:
+            return [None] * len(plans)
+        cpu, gpus = device_costs(shape, n_threads or n_compute_threads(), again=again)
+    except EngineError:
+        return [None] * len(plans)
+    return [forecast(shape, plan, cpu, gpus) for plan in plans]

@@ -1,0 +1,78 @@
+"""`localllm plan`, with tiny models on this machine and on a server."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Cli
+from tests.hub.test_remote_header import Files
+from tests.tiny_model import write_tiny_model
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    return write_tiny_model(tmp_path / "tiny.gguf")
+
+
+def test_a_plan_says_what_it_takes_and_how_fast_it_is(cli: Cli, model: Path) -> None:
+    result = cli("plan", str(model), "--threads", "1", "--slots", "2", "--n-ctx", "512")
+    assert (result.code, result.err) == (0, "")
+    for word in ("tiny.gguf", "512 tokens, shared by 2", "Weights", "KV cache", "In RAM", "tokens/s", "Also fits"):
+        assert word in result.out
+
+
+def test_programs_get_numbers(cli: Cli, model: Path) -> None:
+    fields = json.loads(cli("plan", str(model), "--threads", "1", "--kv-type", "q8_0", "--json").out)
+    plan = fields["plan"]
+    assert (fields["fits"], plan["kv_type_k"], plan["n_threads"]) == (True, "q8_0", 1)
+    parts = plan["estimate"]
+    assert parts["total_bytes"] == parts["weights_bytes"] + parts["kv_bytes"] + parts["compute_bytes"]
+    assert plan["speed"]["decode_tok_s"] > plan["speed"]["decode_full_tok_s"] > 0
+    assert {"flags", "n_ctx", "estimate"} <= set(fields["alternatives"][0])
+
+
+def test_what_does_not_fit_is_exit_code_5_with_what_would(cli: Cli, model: Path) -> None:
+    result = cli("plan", str(model), "--n-ctx", "2000000000", "--threads", "1")
+    assert result.code == 5
+    assert "What would fit" in result.out and "--n-ctx" in result.out
+    assert result.err.startswith("error: Needs ")
+
+
+def test_without_speed_nothing_is_measured(cli: Cli, model: Path, home: Path) -> None:
+    fields = json.loads(cli("plan", str(model), "--no-speed", "--json").out)
+    assert fields["plan"]["speed"] is None
+    assert not (home / "cache" / "speed.json").exists()
+
+
+def test_a_measurement_is_recalled_unless_asked_again(cli: Cli, model: Path, home: Path) -> None:
+    cli("plan", str(model), "--threads", "1")
+    file = home / "cache" / "speed.json"
+    (key, costs), *_ = json.loads(file.read_text()).items()
+    file.write_text(json.dumps({key: costs | {"decode_layers_s": 1000.0}}))
+    assert "0.001 tokens/s" in cli("plan", str(model), "--threads", "1").out
+    assert "0.001 tokens/s" not in cli("plan", str(model), "--threads", "1", "--again").out
+
+
+def test_a_file_on_a_server_is_planned_like_one_on_this_disk(cli: Cli, model: Path, tmp_path: Path) -> None:
+    files = Files(tmp_path)
+    try:
+        far, near = (
+            json.loads(cli("plan", ref, "--no-speed", "--json").out) for ref in (f"{files.url}/tiny.gguf", str(model))
+        )
+    finally:
+        files.server.shutdown()
+        files.server.server_close()
+    assert far["plan"]["estimate"] == near["plan"]["estimate"]
+    assert (far["model"], files.n_sent) == ("tiny.gguf", model.stat().st_size)
+
+
+def test_a_draft_model_is_counted(cli: Cli, model: Path) -> None:
+    alone, both = (
+        json.loads(cli("plan", str(model), "--no-speed", "--json", *more).out)["plan"]["estimate"]["total_bytes"]
+        for more in ((), ("--draft-model", str(model)))
+    )
+    assert both > alone + model.stat().st_size // 2
+    assert cli("plan", "org/repo").code == 6
