@@ -11,7 +11,7 @@ import click
 from localllm.cli.options import draft_options, load_options
 from localllm.cli.plan_text import report_json, report_lines
 from localllm.config import load_settings
-from localllm.hub.refs import RepoRef, UrlRef, parse_ref
+from localllm.hub.refs import ModelRef, NameRef, RepoRef, UrlRef, parse_ref
 
 if TYPE_CHECKING:
     from localllm.config import Settings
@@ -34,7 +34,8 @@ def command(ref: str | None, slots: int, again: bool, no_speed: bool, as_json: b
 
     \b
     localllm plan smollm2 --n-ctx 8192 --slots 4
-    localllm plan hf://Qwen/Qwen2.5-Coder-7B-Instruct-GGUF/qwen2.5-coder-7b-instruct-q4_k_m.gguf
+    localllm plan qwen3-8b:Q4_K_M
+    localllm plan Qwen/Qwen2.5-Coder-7B-Instruct-GGUF:Q4_K_M --n-ctx 32768
     """
     from localllm.runtime.planning import plan_report
 
@@ -53,15 +54,24 @@ def command(ref: str | None, slots: int, again: bool, no_speed: bool, as_json: b
 
 def _header_of(text: str | None, stack: ExitStack) -> Path:
     """Return a file with the model's header: the model itself, or what its server sends of it."""
-    from localllm.store import resolve
+    from localllm.store import knows, resolve
 
-    ref = None if text is None else parse_ref(text)
-    if not isinstance(ref, RepoRef | UrlRef):
+    ref = None if text is None or knows(text) else _elsewhere(parse_ref(text))
+    if ref is None:
         return resolve(text)
     from localllm.hub.addresses import remote_file
     from localllm.hub.remote_header import remote_header
 
     return stack.enter_context(remote_header(remote_file(ref)))
+
+
+def _elsewhere(ref: ModelRef) -> RepoRef | UrlRef | None:
+    """Return where on the web a model is, as far as its name says."""
+    if isinstance(ref, NameRef):
+        from localllm.store.catalog_names import catalog_ref
+
+        return catalog_ref(ref, is_any_quantization=False)
+    return ref if isinstance(ref, RepoRef | UrlRef) else None
 
 
 def _options(settings: Settings, n_slots: int) -> LoadOptions:

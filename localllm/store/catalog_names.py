@@ -7,10 +7,13 @@ from localllm.hub.catalog import load_catalog, repo_ref
 from localllm.hub.refs import NameRef, RepoRef
 
 
-def catalog_ref(ref: NameRef) -> RepoRef | None:
-    """Return the repository that a short name stands for; None if the catalog has none, or not with this tag."""
+def catalog_ref(ref: NameRef, *, is_any_quantization: bool = True) -> RepoRef | None:
+    """Return the repository that a short name stands for; None if the catalog has none, or not with this tag.
+
+    Without `is_any_quantization`, a name without one means the default's file.
+    """
     try:
-        return repo_ref(ref, is_any_quantization=True)
+        return repo_ref(ref, is_any_quantization=is_any_quantization)
     except ModelNotFound:
         return None
 

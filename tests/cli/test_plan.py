@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import Cli
+from tests.hub.commands import Commands
+from tests.hub.local_hub import LocalHub
 from tests.hub.test_remote_header import Files
 from tests.tiny_model import write_tiny_model
 
@@ -75,4 +77,16 @@ def test_a_draft_model_is_counted(cli: Cli, model: Path) -> None:
         for more in ((), ("--draft-model", str(model)))
     )
     assert both > alone + model.stat().st_size // 2
-    assert cli("plan", "org/repo").code == 6
+
+
+def test_a_repository_is_planned_by_the_file_that_would_be_pulled(tmp_path: Path) -> None:
+    with LocalHub() as hub:
+        small, large = write_tiny_model(tmp_path / "a.gguf"), write_tiny_model(tmp_path / "b.gguf", n_layer=4)
+        hub.add("org/tiny-GGUF", {"tiny-Q4_K_M.gguf": small, "tiny-Q8_0.gguf": large})
+        commands = Commands(hub, tmp_path / "hf")
+        for ref, n_layers in (("org/tiny-GGUF", 2), ("org/tiny-GGUF:Q8_0", 4)):
+            code, out, err = commands.run("plan", ref, "--no-speed")
+            assert (code, err) == (0, ""), err
+            assert f"{n_layers} layers" in out
+        assert commands.run("plan", "org/none-GGUF", "--no-speed")[0] == 13
+        assert not commands.snapshots, "nothing is downloaded"
