@@ -8,12 +8,15 @@ open side by side, and read prose, code and conversations that the calibration h
 KL(REF ‖ file) in nats, and how often both find the same token likeliest.
 
 DIR keeps what was calibrated and made, so a second run measures only what is new. --variants are ways of ours:
-"name:method=awq+gptq,sized=1,sinks=0,gradients=0,refits=1,sweeps=1,groups=5,shrinkage=0.1,damping=0.01". sized=1
-chooses a type for each tensor, as `localllm quantize --target-size` does; groups=5 calibrates five groups of layers
-one after the other, those before it quantized, which reads the text five times and leaves gradients out; sinks=0 gives
-K and V the H of all others; gradients, which --kl-chunks collects, count wherever they are there, but for gradients=0;
-shrinkage=1 is the diagonal of H alone; refits=0 keeps the scales that were searched before the codes were chosen,
-sweeps=0 the codes as feedback left them.
+
+    name:method=awq+gptq,sized=1,sinks=0,gradients=0,refits=1,sweeps=1,groups=5
+    name:shrinkage=0.1,damping=0.01,columns=0.5,rows=0.7
+
+sized=1 chooses a type for each tensor, as `localllm quantize --target-size` does; groups=5 calibrates five groups of
+layers one after the other, those before it quantized, which reads the text five times and leaves gradients out;
+sinks=0 gives K and V the H of all others; gradients, which --kl-chunks collects, count wherever they are there, but
+for gradients=0, and then columns and rows are what both sides are shrunken by; shrinkage=1 is the diagonal of H alone;
+refits=0 keeps the scales that were searched before the codes were chosen, sweeps=0 the codes as feedback left them.
 """
 
 from __future__ import annotations
@@ -38,6 +41,7 @@ from localllm.hardware import n_compute_threads
 from localllm.llama import Model, QuantizeParams, quantize_model
 from localllm.quantize import Imatrix, Mix, file_type
 from localllm.quantize.gptq import Conditioning, Effort
+from localllm.quantize.two_sided_method import TwoSidedConditioning
 from localllm.workshop import METHODS, Budget, CalibrationRequest, Knobs, QuantizeRequest, calibrate_file, quantize_file
 
 TYPES = ("Q4_K_M", "Q3_K_M", "Q2_K", "IQ4_XS")
@@ -67,8 +71,12 @@ class Variant:
         n_groups = int(values.pop("groups", "1"))
         effort = Effort(int(values.pop("refits", 1)), int(values.pop("sweeps", 1)))
         has_sinks, has_gradients = (values.pop(key, "1") == "1" for key in ("sinks", "gradients"))
+        columns, rows = (float(values.pop(key, default)) for key, default in (("columns", "0.5"), ("rows", "0.7")))
+        with_gradients = TwoSidedConditioning(Conditioning(columns), Conditioning(rows))
         conditioning = Conditioning(**{key: float(value) for key, value in values.items()})
-        return cls(name, method, Knobs(conditioning, effort, has_sinks, has_gradients), is_sized, n_groups)
+        return cls(
+            name, method, Knobs(conditioning, with_gradients, effort, has_sinks, has_gradients), is_sized, n_groups
+        )
 
 
 def main() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -14,8 +16,20 @@ from localllm.quantize.method import Encoder, Method
 from localllm.quantize.moments import Gradients, GradientSource, MomentSource
 from localllm.quantize.workers import Workers
 
-_OUTPUTS = Conditioning(shrinkage=0.2)
-"""Gradients are noisier than activations: only a few tokens of a text cost much."""
+
+@dataclass(frozen=True)
+class TwoSidedConditioning:
+    """How far to trust what some ten thousand tokens say: of those, a few cost most, so it is less than it seems.
+
+    On Qwen2.5-Coder-1.5B, on text that no gradient was taken of, the errors of gate and up cost a quarter more than
+    those of rounding to nearest with 0.1 and 0.2 here, and a tenth less with these; SmolLM2, with fewer columns,
+    hardly minds.
+    """
+
+    inputs: Conditioning = field(default_factory=lambda: Conditioning(shrinkage=0.5))
+    """Of the mixed second moments."""
+    outputs: Conditioning = field(default_factory=lambda: Conditioning(shrinkage=0.7))
+    """Of the gradients'."""
 
 
 class TwoSidedGptq:
@@ -29,6 +43,7 @@ class TwoSidedGptq:
         gradients: of the weights.
         otherwise: for tensors without gradients, and those of experts.
         effort: how often codes and scales are gone over again.
+        conditioning: how far to trust what is known.
     """
 
     name = "gptq"
@@ -41,12 +56,14 @@ class TwoSidedGptq:
         gradients: GradientSource,
         otherwise: Method,
         effort: Effort = DEFAULT_EFFORT,
+        conditioning: TwoSidedConditioning | None = None,
     ) -> None:
         self._workers = workers
         self._moments = moments
         self._gradients = gradients
         self._otherwise = otherwise
         self._effort = effort
+        self._conditioning = conditioning or TwoSidedConditioning()
 
     def begin(self, tensor: TensorInfo, kind: GGMLType) -> Encoder:
         """Return the encoder of a tensor.
@@ -59,8 +76,8 @@ class TwoSidedGptq:
             return self._otherwise.begin(tensor, kind)
         found = self._gradients.gradients(tensor.name)
         _check(tensor, found)
-        inputs = factorize(plain.mixed_with(found.inputs))
-        outputs = [factorize(block, _OUTPUTS, arrange=row_order) for block in found.outputs]
+        inputs = factorize(plain.mixed_with(found.inputs), self._conditioning.inputs)
+        outputs = [factorize(block, self._conditioning.outputs, arrange=row_order) for block in found.outputs]
 
         def encode_rows(rows: NDArray[np.float32], _: int) -> NDArray[np.uint8]:
             run = self._workers.map

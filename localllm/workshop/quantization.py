@@ -44,7 +44,7 @@ from localllm.quantize.method import Method
 from localllm.quantize.moments import Factors
 from localllm.quantize.scaling import ScaledGradients, ScaledMoments
 from localllm.quantize.sinks import WithSinks
-from localllm.quantize.two_sided_method import TwoSidedGptq
+from localllm.quantize.two_sided_method import TwoSidedConditioning, TwoSidedGptq
 from localllm.store.fingerprint import fingerprint
 from localllm.workshop.budget import Budget, plan_budget
 from localllm.workshop.calibration import CalibrationRequest, CalibrationWatcher, calibrate_file, read_chunks
@@ -64,6 +64,8 @@ class Knobs:
 
     conditioning: Conditioning = field(default_factory=Conditioning)
     """Of H, where there are no gradients."""
+    with_gradients: TwoSidedConditioning = field(default_factory=TwoSidedConditioning)
+    """Of both sides, where there are."""
     effort: Effort = DEFAULT_EFFORT
     has_sinks: bool = True
     """The first tokens have their share of what is known of keys' and values' inputs."""
@@ -230,7 +232,9 @@ def _method(
             f"{gradients.path} lacks the gradients of some layers.",
             hint="Go on with `localllm imatrix --kl-aware`, or delete it.",
         )
-    return TwoSidedGptq(workers, of_inputs, ScaledGradients(gradients, scales), one_sided, knobs.effort)
+    return TwoSidedGptq(
+        workers, of_inputs, ScaledGradients(gradients, scales), one_sided, knobs.effort, knobs.with_gradients
+    )
 
 
 def _calibrated(

@@ -16,12 +16,12 @@ from localllm.gradients import FisherFactors
 from localllm.llama import Model
 from localllm.llama.encoding import decode
 from localllm.quantize import Rtn, Workers, file_type, plan_mix, quantize
-from localllm.quantize.gptq import SecondMoments
+from localllm.quantize.gptq import Conditioning, SecondMoments
 from localllm.quantize.gptq.two_sided import N_ROWS
 from localllm.quantize.gptq_method import Gptq
 from localllm.quantize.moments import Factors
 from localllm.quantize.pipeline import read_rows
-from localllm.quantize.two_sided_method import TwoSidedGptq
+from localllm.quantize.two_sided_method import TwoSidedConditioning, TwoSidedGptq
 from localllm.workshop import Knobs
 from tests.quantize.gptq.samples import moments
 from tests.tiny_model import write_tiny_model
@@ -73,9 +73,13 @@ def loss(folder: Path, made: Path) -> float:
 
 
 def test_gradients_beside_the_moments_are_used_and_the_file_loads(folder: Path) -> None:
-    made = make(folder, "both.gguf", request_for(folder, moments="h"))
+    request = request_for(folder, moments="h")
+    made = make(folder, "both.gguf", request)
     assert made.n_bytes == (folder / "one.gguf").stat().st_size
-    assert loss(folder, made.path) < 0.9 * loss(folder, folder / "one.gguf")
+    trusting = Knobs(with_gradients=TwoSidedConditioning(Conditioning(0.1), Conditioning(0.2)))
+    believed = make(folder, "believed.gguf", replace(request, knobs=trusting))
+    assert loss(folder, believed.path) < 0.9 * loss(folder, folder / "one.gguf")
+    assert believed.path.read_bytes() != made.path.read_bytes() != (folder / "one.gguf").read_bytes()
     with Model(made.path) as model:
         assert model.vocab.n_tokens > 0
 
