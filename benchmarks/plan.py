@@ -123,7 +123,8 @@ def speed_row(path: Path, n_threads: int, n_rounds: int) -> SpeedRow:
 
 
 def forecast_tok_s(shape: ModelShape, plan: LoadPlan, n_threads: int) -> float:
-    return forecast(shape, plan, *device_costs(shape, n_threads, again=True)).decode_tok_s
+    costs = device_costs(shape, n_threads, again=True)
+    return forecast(shape, plan, costs.cpu, costs.gpus).decode_tok_s
 
 
 def tiny_models(folder: Path) -> list[Path]:

@@ -26,7 +26,7 @@ def report_lines(name: str, report: PlanReport) -> Iterator[str]:
         yield from table(list(_settings(chosen.plan, shape.n_layer)))
         yield ""
         yield from table(list(_memory(chosen.plan, report)), right=(1,))
-        yield from _speed(chosen)
+        yield from _speed(chosen, is_disturbed=report.is_disturbed)
         yield from (f"note: {note}" for note in chosen.plan.notes)
     if report.others:
         yield ""
@@ -45,6 +45,7 @@ def report_json(name: str, report: PlanReport) -> str:
         "ram_free_bytes": report.ram_free_bytes,
         "devices": [asdict(device) for device in report.devices],
         "plan": None if report.chosen is None else _outlook(report.chosen),
+        "is_disturbed": report.is_disturbed,
         "alternatives": [{"flags": other.flags, **_outlook(other)} for other in report.others],
     }
     return json.dumps(fields, allow_nan=False)
@@ -86,7 +87,7 @@ def _memory(plan: LoadPlan, report: PlanReport) -> Iterator[tuple[str, str, str]
         yield f"On {device.name}", size(n_bytes), f"of {size(device.memory_free_bytes)} free"
 
 
-def _speed(outlook: Outlook) -> Iterator[str]:
+def _speed(outlook: Outlook, *, is_disturbed: bool) -> Iterator[str]:
     speed = outlook.speed
     if speed is None:
         return
@@ -95,6 +96,8 @@ def _speed(outlook: Outlook) -> Iterator[str]:
         f"About {speed.decode_tok_s:.3g} tokens/s, {speed.decode_full_tok_s:.3g} at the end of the context; "
         f"prompts are read at {speed.prefill_tok_s:.3g}."
     )
+    if is_disturbed:
+        yield "Other programs kept the processor busy: this is what they left. Ask again when they are done."
 
 
 def _row(outlook: Outlook) -> tuple[str, ...]:

@@ -33,6 +33,13 @@ def n_compute_threads() -> int:
     return max(1, min(cores, int(quota) if quota is not None else cores))
 
 
+def n_busy_cores(seconds: float = 0.1) -> float:
+    """Return how many logical CPUs all programs together keep busy, over so many seconds."""
+    import psutil
+
+    return float(psutil.cpu_percent(seconds)) / 100 * (os.cpu_count() or 1)
+
+
 def hybrid_cores(allowed: Set[int], sys_cpu_core: Path) -> Set[int]:
     """Return those of the `allowed` logical CPUs that Intel's hybrid processors call performance cores; else all.
 

@@ -13,7 +13,7 @@ from localllm.hardware.placement import offload_devices
 from localllm.hardware.roofline import Forecast, forecast
 from localllm.hardware.types import Device, LoadOptions, LoadPlan
 from localllm.runtime.loading import open_planner
-from localllm.runtime.speed import device_costs
+from localllm.runtime.speed import MachineCosts, device_costs
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,8 @@ class PlanReport:
     refusal: NotEnoughMemory | None
     """Why nothing was chosen."""
     others: tuple[Outlook, ...]
+    is_disturbed: bool = False
+    """Whether other programs computed while speeds were measured: they are what was left."""
 
 
 def plan_report(path: Path, options: LoadOptions, *, measures: bool = True, again: bool = False) -> PlanReport:
@@ -64,7 +66,8 @@ def plan_report(path: Path, options: LoadOptions, *, measures: bool = True, agai
     others = alternatives(shape, options, chosen, planner)
     ways = [*([] if chosen is None else [Alternative("", chosen)]), *others]
     plans = [way.plan for way in ways]
-    speeds = _speeds(shape, plans, options.n_threads, again=again) if measures else [None] * len(ways)
+    costs = _costs(shape, options.n_threads, again=again) if measures else None
+    speeds = [None if costs is None else forecast(shape, plan, costs.cpu, costs.gpus) for plan in plans]
     outlooks = [Outlook(way.flags, way.plan, speed) for way, speed in zip(ways, speeds, strict=True)]
     return PlanReport(
         shape=shape,
@@ -73,15 +76,15 @@ def plan_report(path: Path, options: LoadOptions, *, measures: bool = True, agai
         chosen=outlooks[0] if chosen is not None else None,
         refusal=refusal,
         others=tuple(outlooks[1:] if chosen is not None else outlooks),
+        is_disturbed=costs is not None and costs.is_disturbed,
     )
 
 
-def _speeds(shape: ModelShape, plans: list[LoadPlan], n_threads: int | None, *, again: bool) -> list[Forecast | None]:
-    """Return the plans' speeds; None where the devices cannot be measured, and of encoders, which make no tokens."""
+def _costs(shape: ModelShape, n_threads: int | None, *, again: bool) -> MachineCosts | None:
+    """Return what the devices take; None where they cannot be measured, and for encoders, which make no tokens."""
+    if shape.is_encoder:
+        return None
     try:
-        if shape.is_encoder:
-            return [None] * len(plans)
-        cpu, gpus = device_costs(shape, n_threads or n_compute_threads(), again=again)
+        return device_costs(shape, n_threads or n_compute_threads(), again=again)
     except EngineError:
-        return [None] * len(plans)
-    return [forecast(shape, plan, cpu, gpus) for plan in plans]
+        return None

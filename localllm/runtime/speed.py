@@ -9,11 +9,12 @@ import hashlib
 import json
 import platform
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from localllm.gguf import ModelShape
 from localllm.gguf.weights import Matrix
+from localllm.hardware.cpu import n_busy_cores
 from localllm.hardware.placement import offload_devices
 from localllm.hardware.repack import is_repacked, repacked_types
 from localllm.hardware.roofline import DeviceCosts
@@ -27,12 +28,27 @@ SAMPLE_BYTES = 64 << 20
 """Weights that are measured: more than caches hold."""
 N_PREFILL = 128
 """Tokens of a prompt that are measured together."""
+MAX_BUSY_CORES = 0.5
+"""Of other programs, beside which a measurement still holds."""
 _KV_ROWS = 1024
 _KV_HEADS = 64
 
 
-def device_costs(shape: ModelShape, n_threads: int, *, again: bool = False) -> tuple[DeviceCosts, list[DeviceCosts]]:
+@dataclass(frozen=True)
+class MachineCosts:
+    """What a machine takes for a model."""
+
+    cpu: DeviceCosts
+    gpus: tuple[DeviceCosts, ...]
+    """Those of the devices that layers can be offloaded to."""
+    is_disturbed: bool
+    """Whether other programs computed while this was measured."""
+
+
+def device_costs(shape: ModelShape, n_threads: int, *, again: bool = False) -> MachineCosts:
     """Return what the CPU, and each device that layers can be offloaded to, takes for a model.
+
+    What is measured beside busy programs is not kept.
 
     Args:
         shape: of the model.
@@ -48,10 +64,10 @@ def device_costs(shape: ModelShape, n_threads: int, *, again: bool = False) -> t
     gpus = offload_devices(devices)
     repacked = repacked_types(cpu_features(), gpus)
     cpu = next(device.name for device in devices if device.kind == "cpu")
-    return (
-        _costs(shape, cpu, n_threads, repacked, again=again),
-        [_costs(shape, device.name, 0, frozenset(), again=again) for device in gpus],
-    )
+    places = [(cpu, n_threads, repacked), *((device.name, 0, frozenset[str]()) for device in gpus)]
+    found = [_costs(shape, *place, again=again) for place in places]
+    costs = [one for one, _ in found]
+    return MachineCosts(costs[0], tuple(costs[1:]), any(is_disturbed for _, is_disturbed in found))
 
 
 def machine_identity() -> str:
@@ -62,16 +78,21 @@ def machine_identity() -> str:
     return " | ".join([*parts, *(device.description for device in list_devices())])
 
 
-def _costs(shape: ModelShape, device: str, n_threads: int, repacked: frozenset[str], *, again: bool) -> DeviceCosts:
+def _costs(
+    shape: ModelShape, device: str, n_threads: int, repacked: frozenset[str], *, again: bool
+) -> tuple[DeviceCosts, bool]:
+    """Return a device's costs, and whether others computed while they were measured."""
     parts = [machine_identity(), device, n_threads, shape.n_embd, shape.n_expert_used, shape.matrices]
     key = hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
     facts = KeptFacts(cache_dir() / "speed.json")
     known = facts.get(key)
     if known is not None and not again:
-        return DeviceCosts(**known)
+        return DeviceCosts(**known), False
+    is_disturbed = n_busy_cores() > MAX_BUSY_CORES
     costs = _measure(shape, device, n_threads, repacked)
-    facts.put(key, asdict(costs))
-    return costs
+    if not is_disturbed:
+        facts.put(key, asdict(costs))
+    return costs, is_disturbed
 
 
 def _measure(shape: ModelShape, device: str, n_threads: int, repacked: frozenset[str]) -> DeviceCosts:

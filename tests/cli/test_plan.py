@@ -19,6 +19,14 @@ def model(tmp_path: Path) -> Path:
     return write_tiny_model(tmp_path / "tiny.gguf")
 
 
+@pytest.fixture(autouse=True)
+def busy_cores(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """What other programs take of this machine, whatever they really do."""
+    cores = [0.0]
+    monkeypatch.setattr("localllm.runtime.speed.n_busy_cores", lambda: cores[0])
+    return cores
+
+
 def test_a_plan_says_what_it_takes_and_how_fast_it_is(cli: Cli, model: Path) -> None:
     result = cli("plan", str(model), "--threads", "1", "--slots", "2", "--n-ctx", "512")
     assert (result.code, result.err) == (0, "")
@@ -56,6 +64,19 @@ def test_a_measurement_is_recalled_unless_asked_again(cli: Cli, model: Path, hom
     file.write_text(json.dumps({key: costs | {"decode_layers_s": 1000.0}}))
     assert "0.001 tokens/s" in cli("plan", str(model), "--threads", "1").out
     assert "0.001 tokens/s" not in cli("plan", str(model), "--threads", "1", "--again").out
+
+
+def test_what_is_measured_beside_busy_programs_is_said_so_and_not_kept(
+    cli: Cli, model: Path, home: Path, busy_cores: list[float]
+) -> None:
+    busy_cores[0] = 1.5
+    assert "Ask again when they are done." in cli("plan", str(model), "--threads", "1").out
+    assert json.loads(cli("plan", str(model), "--threads", "1", "--json").out)["is_disturbed"]
+    assert not (home / "cache" / "speed.json").exists()
+    busy_cores[0] = 0.0
+    assert "Ask again" not in cli("plan", str(model), "--threads", "1").out
+    busy_cores[0] = 1.5
+    assert not json.loads(cli("plan", str(model), "--threads", "1", "--json").out)["is_disturbed"], "recalled"
 
 
 def test_a_file_on_a_server_is_planned_like_one_on_this_disk(cli: Cli, model: Path, tmp_path: Path) -> None:
