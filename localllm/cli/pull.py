@@ -22,13 +22,15 @@ if TYPE_CHECKING:
 def command(ref: str, as_json: bool, quiet: bool) -> None:
     """Fetch a model, and print the path of its file.
 
-    REF is org/name, org/name:Q4_K_M, org/name@revision:Q4_K_M, hf://org/name/file.gguf, or a URL of a .gguf file.
+    REF is a name of `localllm catalog`, or org/name, either with a quantization (:Q4_K_M), org/name@revision:Q4_K_M,
+    hf://org/name/file.gguf, or a URL of a .gguf file.
     Without a quantization it is Q4_K_M, or the next best. A split model comes whole.
 
     A download that was interrupted goes on where it was. Nothing appears under its name before its SHA-256 is checked.
     Files of the hub are in huggingface_hub's cache (HF_HOME), where other programs find them, and theirs are used.
 
     \b
+    localllm pull qwen3-8b
     localllm pull bartowski/SmolLM2-135M-Instruct-GGUF:Q4_K_M
     localllm run "$(localllm pull org/name)" "Hello"
     """
