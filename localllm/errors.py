@@ -3,6 +3,7 @@
     LocalLLMError
     ├── ModelError                 a model file, and what is wrong with it
     │   ├── ModelNotFound          no such name or path
+    │   │   └── ModelNotHere       a name of a model that is elsewhere, and may be fetched
     │   ├── InvalidModelFile       not a GGUF file, or a damaged one
     │   ├── InvalidCheckpoint      not a Hugging Face checkpoint, or a damaged one
     │   ├── UnsupportedModel       a sound model that the installed llama.cpp cannot run
@@ -60,6 +61,10 @@ class ModelError(LocalLLMError):
 
 class ModelNotFound(ModelError):
     """No model has this name, and no file this path."""
+
+
+class ModelNotHere(ModelNotFound):
+    """The model is not on this disk, and may be on the hub."""
 
 
 class InvalidModelFile(ModelError):

@@ -34,15 +34,7 @@ def command(ref: str, as_json: bool, quiet: bool) -> None:
     localllm pull bartowski/SmolLM2-135M-Instruct-GGUF:Q4_K_M
     localllm run "$(localllm pull org/name)" "Hello"
     """
-    from localllm.hub import parse_ref
-    from localllm.hub.pull import pull
-
-    try:
-        with _options(is_quiet=quiet) as options:
-            pulled = pull(parse_ref(ref), options)
-    except KeyboardInterrupt:
-        notice("Stopped. What has come is kept; the same command goes on from there.")
-        raise
+    pulled = fetch(ref, is_quiet=quiet)
     if as_json:
         click.echo(_json(pulled))
         return
@@ -50,6 +42,24 @@ def command(ref: str, as_json: bool, quiet: bool) -> None:
         was_here = "was here" if not pulled.n_fetched_bytes else f"{size(pulled.n_fetched_bytes)} fetched"
         notice(f"{size(pulled.n_bytes)}, {was_here}")
     click.echo(str(pulled.path))
+
+
+def fetch(ref: str, *, is_quiet: bool = False) -> Pulled:
+    """Fetch a model, with progress on stderr.
+
+    Raises:
+        LocalLLMError: as `hub.pull`.
+        KeyboardInterrupt: Ctrl-C.
+    """
+    from localllm.hub import parse_ref
+    from localllm.hub.pull import pull
+
+    try:
+        with _options(is_quiet=is_quiet) as options:
+            return pull(parse_ref(ref), options)
+    except KeyboardInterrupt:
+        notice("Stopped. What has come is kept; the same command goes on from there.")
+        raise
 
 
 @contextlib.contextmanager

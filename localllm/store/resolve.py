@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from localllm import paths
-from localllm.errors import ModelNotFound, RequestError
+from localllm.errors import ModelNotFound, ModelNotHere, RequestError
 from localllm.store.demo import DEMO_NAME, demo_model
 from localllm.store.models import OTHERS, OURS
 
@@ -133,11 +133,11 @@ def _by_its_form(text: str, inventory: Inventory) -> list[StoredModel]:
     _check_imports(text)
     fetch = f"Fetch it: localllm pull {_shown(text)}"
     if not isinstance(ref, NameRef):
-        raise ModelNotFound(f"{_shown(text)} is not on this disk.{_guess(text, inventory)}", hint=fetch)
+        raise ModelNotHere(f"{_shown(text)} is not on this disk.{_guess(text, inventory)}", hint=fetch)
     if _catalog_repo(text) is None:
         hint = f"localllm list shows what is here, localllm catalog what is known; {DEMO_NAME} is the demo model."
         raise ModelNotFound(f"No model is called {_shown(text)!r}.{_guess(text, inventory)}", hint=hint)
-    raise ModelNotFound(f"{_shown(text)} is not on this disk.", hint=fetch)
+    raise ModelNotHere(f"{_shown(text)} is not on this disk.", hint=fetch)
 
 
 def _check_imports(name: str) -> None:

@@ -18,6 +18,7 @@ CODES = {
     "LocalLLMError": 1,
     "ModelError": 3,
     "ModelNotFound": 4,
+    "ModelNotHere": 4,
     "InvalidModelFile": 3,
     "InvalidCheckpoint": 3,
     "UnsupportedModel": 3,
