@@ -350,7 +350,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _send(self, content: Content, start: int, end: int, fault: Fault) -> None:
         n_sent = 0
-        with contextlib.suppress(ConnectionError), self.hub.sending():
+        with contextlib.suppress(ConnectionError), contextlib.ExitStack() as sending:
+            sending.enter_context(self.hub.sending())
             for block in content.blocks(start, end):
                 data = bytes(255 - byte for byte in block) if fault.is_wrong else block
                 if fault.drop_after is not None and n_sent + len(data) >= fault.drop_after:
@@ -358,13 +359,16 @@ class _Handler(BaseHTTPRequestHandler):
                     self.hub.count(fault.drop_after - n_sent)
                     self._reset()
                     return
-                self.wfile.write(data)
-                self.hub.count(len(data))
-                n_sent += len(data)
-                if fault.stall_after is not None and n_sent - len(data) <= fault.stall_after < n_sent:
-                    time.sleep(fault.wait_s)
                 if fault.bytes_s:
                     time.sleep(len(data) / fault.bytes_s)
+                n_sent += len(data)
+                if n_sent >= end - start:
+                    # Who has the last byte may ask for the next file before this thread goes on.
+                    sending.close()
+                self.wfile.write(data)
+                self.hub.count(len(data))
+                if fault.stall_after is not None and n_sent - len(data) <= fault.stall_after < n_sent:
+                    time.sleep(fault.wait_s)
             self.wfile.write(b"m" * fault.more)
         if fault.announces:
             self.close_connection = True
