@@ -11,7 +11,8 @@ import click
 from localllm.cli.options import draft_options, load_options
 from localllm.cli.plan_text import report_json, report_lines
 from localllm.config import load_settings
-from localllm.hub.refs import ModelRef, NameRef, RepoRef, UrlRef, parse_ref
+from localllm.errors import ModelNotHere
+from localllm.hub.refs import NameRef, RepoRef, UrlRef, parse_ref
 
 if TYPE_CHECKING:
     from localllm.config import Settings
@@ -54,24 +55,28 @@ def command(ref: str | None, slots: int, again: bool, no_speed: bool, as_json: b
 
 def _header_of(text: str | None, stack: ExitStack) -> Path:
     """Return a file with the model's header: the model itself, or what its server sends of it."""
-    from localllm.store import knows, resolve
+    from localllm.store import resolve
 
-    ref = None if text is None or knows(text) else _elsewhere(parse_ref(text))
-    if ref is None:
+    try:
         return resolve(text)
+    except ModelNotHere:
+        if text is None:
+            raise
     from localllm.hub.addresses import remote_file
     from localllm.hub.remote_header import remote_header
 
-    return stack.enter_context(remote_header(remote_file(ref)))
+    return stack.enter_context(remote_header(remote_file(_elsewhere(text))))
 
 
-def _elsewhere(ref: ModelRef) -> RepoRef | UrlRef | None:
-    """Return where on the web a model is, as far as its name says."""
+def _elsewhere(text: str) -> RepoRef | UrlRef:
+    """Return where on the web a model is that is not on this disk."""
+    from localllm.hub.catalog import repo_ref
+
+    ref = parse_ref(text)
     if isinstance(ref, NameRef):
-        from localllm.store.catalog_names import catalog_ref
-
-        return catalog_ref(ref, is_any_quantization=False)
-    return ref if isinstance(ref, RepoRef | UrlRef) else None
+        return repo_ref(ref)
+    assert isinstance(ref, RepoRef | UrlRef), "files and remotes are no models that are not here"
+    return ref
 
 
 def _options(settings: Settings, n_slots: int) -> LoadOptions:

@@ -28,8 +28,13 @@ def sum_like(digest: str, n_bytes: int) -> Callable[[], Sum]:
     return lambda: hashlib.sha1(b"blob %d\0" % n_bytes, usedforsecurity=False)
 
 
-def file_sum(path: Path, new_sum: Callable[[], Sum], stopped: Callable[[], bool] = lambda: False) -> str:
-    """Return the digest of a file's bytes; of fewer, if it is stopped.
+def file_sum(
+    path: Path,
+    new_sum: Callable[[], Sum],
+    stopped: Callable[[], bool] = lambda: False,
+    on_bytes: Callable[[int], None] = lambda n_bytes: None,
+) -> str:
+    """Return the digest of a file's bytes; of fewer, if it is stopped. `on_bytes` hears how many more are read.
 
     Raises:
         OSError: it cannot be read.
@@ -38,6 +43,7 @@ def file_sum(path: Path, new_sum: Callable[[], Sum], stopped: Callable[[], bool]
     with path.open("rb") as file:
         while not stopped() and (data := file.read(_READ_BYTES)):
             total.update(data)
+            on_bytes(len(data))
     return total.hexdigest()
 
 

@@ -10,7 +10,6 @@ No digest is announced there, so what is checked is the length, and that the hea
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
@@ -22,12 +21,13 @@ from localllm import paths
 from localllm._version import __version__
 from localllm.errors import InvalidModelFile, RequestError
 from localllm.gguf.header import read_part
-from localllm.gguf.new_file import cannot_write, check_room, make_folder, new_file
+from localllm.gguf.new_file import cannot_write, check_room, make_folder
 from localllm.gguf.problems import printable
 from localllm.gguf.source import MAGIC
 from localllm.hub.file_names import shard_of
 from localllm.hub.locks import held
 from localllm.hub.meter import Meter
+from localllm.hub.notes import note_path, read_note, write_note
 from localllm.hub.parallel import run_all
 from localllm.hub.partial import Partial
 from localllm.hub.pulled import N_AT_ONCE, Pulled, PullOptions
@@ -80,8 +80,8 @@ def pull_url(ref: UrlRef, options: PullOptions) -> Pulled:
 def read_origin(path: Path) -> Origin | None:
     """Return where a file of the folder is from; None if nothing sound is written beside it."""
     try:
-        return Origin(**json.loads(_beside(path).read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
+        return Origin(**read_note(path))
+    except TypeError:
         return None
 
 
@@ -140,7 +140,7 @@ class _Fetch:
                 f"What came from {printable(origin.url, 200)} is no sound GGUF file: {error.message}",
                 hint="It was deleted. Check the address.",
             ) from error
-        self._write(replace(origin, n_bytes=partial.n_bytes, sha256=digest))
+        write_note(self.path, asdict(replace(origin, n_bytes=partial.n_bytes, sha256=digest)))
         self._keep(partial_path)
 
     def _transfer(self, partial: Partial, origin: Origin) -> Origin:
@@ -166,7 +166,7 @@ class _Fetch:
                 transfer.n_bytes, transfer.validator = head.n_bytes, head.validator
                 self.on_size(self.url, head.n_bytes)
                 check_room(self.path, (head.n_bytes or 0) - partial.n_bytes)
-                self._write(origin)
+                write_note(self.path, asdict(origin))
 
         def on_bytes(n_bytes: int) -> None:
             self.meter.add(n_bytes)
@@ -191,11 +191,7 @@ class _Fetch:
 
     def _discard(self, partial: Path) -> None:
         unlink(partial)
-        unlink(_beside(self.path))
-
-    def _write(self, origin: Origin) -> None:
-        with new_file(_beside(self.path)) as file:
-            file.write(json.dumps(asdict(origin), indent=1).encode())
+        unlink(note_path(self.path))
 
     def _keep(self, partial: Path) -> None:
         try:
@@ -203,10 +199,6 @@ class _Fetch:
         except OSError as error:
             raise cannot_write(self.path, error) from error
         sync_folder(self.path.parent)
-
-
-def _beside(path: Path) -> Path:
-    return path.with_name(f"{path.name}.json")
 
 
 def _without_query(url: str) -> str:

@@ -7,13 +7,10 @@ from localllm.hub.catalog import load_catalog, repo_ref
 from localllm.hub.refs import NameRef, RepoRef
 
 
-def catalog_ref(ref: NameRef, *, is_any_quantization: bool = True) -> RepoRef | None:
-    """Return the repository that a short name stands for; None if the catalog has none, or not with this tag.
-
-    Without `is_any_quantization`, a name without one means the default's file.
-    """
+def catalog_ref(ref: NameRef) -> RepoRef | None:
+    """Return the repository that a short name stands for; None if the catalog has none, or not with this tag."""
     try:
-        return repo_ref(ref, is_any_quantization=is_any_quantization)
+        return repo_ref(ref, is_any_quantization=True)
     except ModelNotFound:
         return None
 

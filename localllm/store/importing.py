@@ -14,11 +14,11 @@ from localllm.errors import ModelNotFound, RequestError
 from localllm.gguf import ModelShape, printable, read_header
 from localllm.gguf.new_file import check_room, new_file
 from localllm.hub.file_names import shard_of
+from localllm.hub.notes import note_path, write_note
 from localllm.partial_files import sync_folder, unlink
 from localllm.store.inventory import Inventory
 from localllm.store.models import Place, StoredModel
 from localllm.store.names import stem_of
-from localllm.store.notes import note_path, write_note
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,150}")
 _CHUNK_BYTES = 4 << 20

@@ -8,9 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from localllm.hub.file_names import quantization_of
+from localllm.hub.notes import read_note
 from localllm.store.models import Place, StoredModel
 from localllm.store.names import distinct, file_names
-from localllm.store.notes import read_note
 from localllm.store.scan import find_models
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")

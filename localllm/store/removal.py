@@ -15,10 +15,10 @@ from pathlib import Path
 
 from localllm.errors import RequestError
 from localllm.gguf import printable
+from localllm.hub.notes import note_path
 from localllm.store import huggingface_removal, ollama_removal
 from localllm.store.demo import DEMO_PACKAGE
 from localllm.store.models import Place, StoredModel
-from localllm.store.notes import note_path
 
 FREELY = (Place.OWN, Place.HUGGING_FACE)
 """Places whose models are deleted when asked for."""

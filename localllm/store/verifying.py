@@ -12,9 +12,8 @@ from enum import StrEnum
 
 from localllm.errors import LocalLLMError
 from localllm.gguf import read_header
+from localllm.hub.partial import file_sum
 from localllm.store.models import Place, StoredFile, StoredModel
-
-_CHUNK_BYTES = 4 << 20
 
 OnProgress = Callable[[int, int], None]
 """Bytes that are read, and bytes in all."""
@@ -88,14 +87,9 @@ class _Reader:
 
     def digest(self, file: StoredFile) -> str:
         if file.identity not in self._known:
-            self._known[file.identity] = self._read(file)
+            self._known[file.identity] = file_sum(file.path, hashlib.sha256, on_bytes=self._count)
         return self._known[file.identity]
 
-    def _read(self, file: StoredFile) -> str:
-        digest = hashlib.sha256()
-        with file.path.open("rb") as opened:
-            while chunk := opened.read(_CHUNK_BYTES):
-                digest.update(chunk)
-                self._n_done += len(chunk)
-                self._on_progress(self._n_done, self._n_bytes)
-        return digest.hexdigest()
+    def _count(self, n_bytes: int) -> None:
+        self._n_done += n_bytes
+        self._on_progress(self._n_done, self._n_bytes)

@@ -17,25 +17,7 @@ from tests.cli.conftest import Cli
 from tests.store.layouts import HubCache, Ollama, tiny_gguf, write_file
 from tests.tiny_model import write_tiny_model
 
-
-@pytest.fixture(autouse=True)
-def no_demo(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("localllm.store.demo.DEMO_PACKAGE", "no_such_package")
-
-
-@pytest.fixture
-def hub(home: Path) -> HubCache:
-    return HubCache(home / "huggingface" / "hub")
-
-
-@pytest.fixture
-def ollama(home: Path) -> Ollama:
-    return Ollama(home / "ollama")
-
-
-@pytest.fixture
-def own(home: Path) -> Path:
-    return home / "data" / "models"
+pytestmark = pytest.mark.usefixtures("no_demo")
 
 
 def test_list_shows_what_is_where(cli: Cli, hub: HubCache, ollama: Ollama, own: Path) -> None:

@@ -159,19 +159,7 @@ def test_for_asyncio_errors_are_raised_where_events_are_awaited(llm: LLM, server
 
 
 def test_a_cancelled_task_hangs_up(llm: LLM, server: Scripted) -> None:
-    import threading
-
-    hung_up = threading.Event()
-
-    def act(handler: Any) -> None:
-        handler.begin()
-        try:
-            while not server.released.wait(0.01):
-                handler.send(delta(content="word "))
-        except OSError:
-            hung_up.set()
-
-    server.act = act
+    hung_up = server.talks_until_left()
 
     async def leave() -> None:
         async for event in llm.achat("Hi"):

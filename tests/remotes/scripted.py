@@ -155,6 +155,21 @@ class Scripted(ThreadingHTTPServer):
         cards = [{"id": name, "object": "model", "owned_by": owner, **more} for name in names]
         self.listing = {"object": "list", "data": cards}
 
+    def talks_until_left(self) -> threading.Event:
+        """Begin an answer without an end; return what is set when the client has hung up."""
+        hung_up = threading.Event()
+
+        def act(handler: Handler) -> None:
+            handler.begin()
+            try:
+                while not self.released.wait(0.01):
+                    handler.send(delta(content="word "))
+            except OSError:
+                hung_up.set()
+
+        self.act = act
+        return hung_up
+
     def hangs_after(self, *pieces: str) -> None:
         """Begin an answer, if there are pieces, and then say nothing until the test is over."""
 

@@ -260,17 +260,7 @@ def test_what_is_no_stream_is_told_of(client: RemoteClient, server: Scripted) ->
 
 
 def test_leaving_hangs_up(client: RemoteClient, server: Scripted) -> None:
-    hung_up = threading.Event()
-
-    def act(handler: Handler) -> None:
-        handler.begin()
-        try:
-            while not server.released.wait(0.01):
-                handler.send(delta(content="word "))
-        except OSError:
-            hung_up.set()
-
-    server.act = act
+    hung_up = server.talks_until_left()
     deltas = client.chat(BODY).deltas()
     assert isinstance(next(deltas), TextPiece)
     deltas.close()

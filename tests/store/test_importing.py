@@ -9,9 +9,9 @@ import pytest
 
 from localllm.errors import InvalidModelFile, ModelNotFound, NotEnoughDisk, RequestError
 from localllm.gguf import read_header
+from localllm.hub.notes import read_note
 from localllm.store import importing, resolve
 from localllm.store.importing import How, import_model
-from localllm.store.notes import read_note
 from tests.gguf.raw import ARCH, TEXT, U16, gguf_bytes, pair, tensor
 from tests.store.layouts import sha256, tiny_gguf, write_file
 

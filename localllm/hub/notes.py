@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from localllm.gguf.new_file import new_file
+
 NOTE_SUFFIX = ".json"
 
 
@@ -17,7 +19,7 @@ def note_path(path: Path) -> Path:
 def read_note(path: Path) -> dict[str, Any]:
     """Return what is noted of a file; nothing if there is no note, or if it cannot be read.
 
-    Known are "url", "etag" and "size" of a download, "imported_from" and "how" of an import, and "sha256".
+    Known are "url", "etag" and "n_bytes" of a download, "imported_from" and "how" of an import, and "sha256".
     """
     try:
         found = json.loads(note_path(path).read_bytes())
@@ -33,7 +35,5 @@ def write_note(path: Path, note: dict[str, Any]) -> None:
         RequestError: it cannot be written.
         NotEnoughDisk: the disk is full.
     """
-    from localllm.gguf.new_file import new_file
-
     with new_file(note_path(path)) as file:
         file.write(json.dumps(note, indent=1).encode())
