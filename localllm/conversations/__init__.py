@@ -1,0 +1,1 @@
+"""Conversations, kept: a tree of messages each, in SQLite; search, export and import."""

@@ -1,0 +1,1 @@
+"""The terminal UI: chat, and everything else the app can do, without leaving the terminal."""

@@ -1,0 +1,55 @@
+"""The app: its modes, what they share, and the messages between them."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from textual.app import App
+from textual.binding import Binding, BindingType
+from textual.message import Message
+
+from localllm.config import Settings, load_settings
+from tui import messages
+from tui.engines import Engines
+from tui.modes import ALL_MODES
+from tui.services import Services
+
+
+class LocalLLM(App[None]):
+    """localllm in a terminal.
+
+    Args:
+        settings: None: from the environment and the file.
+        services: None: the real ones. Tests give scripted ones.
+    """
+
+    TITLE = "localllm"
+    CSS_PATH = "app.tcss"
+    MODES = {mode.name: mode.screen for mode in ALL_MODES}  # noqa: RUF012
+    DEFAULT_MODE = "chat"
+    BINDINGS: ClassVar[list[BindingType]] = [
+        *(
+            Binding(mode.key, f"switch_mode('{mode.name}')", mode.title, id=f"app.{mode.name}", show=False)
+            for mode in ALL_MODES
+        ),
+        Binding("ctrl+q", "quit", "Quit", id="app.quit", show=False, priority=True),
+    ]
+
+    def __init__(self, settings: Settings | None = None, services: Services | None = None) -> None:
+        super().__init__()
+        self.services = services or self._real_services(settings or load_settings())
+
+    async def on_unmount(self) -> None:
+        await self.services.engines.close_all()
+
+    def _real_services(self, settings: Settings) -> Services:
+        return Services(settings, Engines(self._engine_changed))
+
+    def _engine_changed(self, ref: str) -> None:
+        self.broadcast(messages.EngineChanged(ref))
+
+    def broadcast(self, message: Message) -> None:
+        """Tell every screen that was shown so far."""
+        for stack in self._screen_stacks.values():
+            for screen in stack:
+                screen.post_message(message)

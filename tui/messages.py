@@ -1,0 +1,50 @@
+"""What screens tell the app, and the app tells screens: each is about the whole app, not about one widget."""
+
+from __future__ import annotations
+
+from textual.message import Message
+
+
+class ChatWith(Message):
+    """Begin a conversation with a model."""
+
+    def __init__(self, ref: str) -> None:
+        super().__init__()
+        self.ref = ref
+        """A name that the store knows, a path, or "@remote"."""
+
+
+class QuantizeModel(Message):
+    """Show the workshop with this model chosen."""
+
+    def __init__(self, ref: str) -> None:
+        super().__init__()
+        self.ref = ref
+
+
+class ServeModel(Message):
+    """Show the server's screen with this model chosen."""
+
+    def __init__(self, ref: str) -> None:
+        super().__init__()
+        self.ref = ref
+
+
+class ModelsChanged(Message):
+    """A model came or went: whoever shows models looks again."""
+
+
+class EngineChanged(Message):
+    """An engine is loading, ready, gone or crashed."""
+
+    def __init__(self, ref: str) -> None:
+        super().__init__()
+        self.ref = ref
+
+
+class JobChanged(Message):
+    """A background job began, went on or ended."""
+
+    def __init__(self, job_id: int) -> None:
+        super().__init__()
+        self.job_id = job_id

@@ -1,0 +1,43 @@
+"""What the screens that one switches between have in common."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+from textual.app import ComposeResult
+from textual.screen import Screen
+from textual.widgets import Footer
+
+from tui.services import Services
+from tui.widgets.mode_bar import ModeBar
+
+if TYPE_CHECKING:
+    from tui.app import LocalLLM
+
+
+class ModeScreen(Screen[None]):
+    """A screen of the app: the bar of modes above, the keys below, and `compose_body` between."""
+
+    MODE: ClassVar[str]
+    """Its name among the app's modes."""
+
+    def compose(self) -> ComposeResult:
+        yield ModeBar(self.MODE)
+        yield from self.compose_body()
+        yield Footer(show_command_palette=False)
+
+    def compose_body(self) -> ComposeResult:
+        """Yield what is this screen's own."""
+        raise NotImplementedError
+
+    @property
+    def localllm(self) -> LocalLLM:
+        """The app, typed."""
+        from tui.app import LocalLLM
+
+        assert isinstance(self.app, LocalLLM)
+        return self.app
+
+    @property
+    def services(self) -> Services:
+        return self.localllm.services

@@ -1,0 +1,16 @@
+"""What all screens share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from localllm.config import Settings
+from tui.engines import Engines
+
+
+@dataclass
+class Services:
+    """What all screens share; `self.app.services`."""
+
+    settings: Settings
+    engines: Engines

@@ -1,0 +1,39 @@
+"""The bar above every screen: where one is, and where one can go."""
+
+from __future__ import annotations
+
+from textual import events
+from textual.app import ComposeResult
+from textual.containers import Horizontal
+from textual.widgets import Label
+
+from tui.modes import ALL_MODES
+
+
+class ModeTab(Label):
+    """The name of one mode; a click goes there."""
+
+    def __init__(self, mode: str, text: str, *, is_here: bool) -> None:
+        super().__init__(text, classes="-here" if is_here else "", id=f"tab-{mode}")
+        self._mode = mode
+
+    def on_click(self, event: events.Click) -> None:
+        event.stop()
+        self.app.switch_mode(self._mode)
+
+
+class ModeBar(Horizontal):
+    """The names of all modes with their keys, the present one marked.
+
+    Args:
+        mode: the present one.
+    """
+
+    def __init__(self, mode: str) -> None:
+        super().__init__()
+        self._mode = mode
+
+    def compose(self) -> ComposeResult:
+        yield Label("localllm", id="app-name")
+        for mode in ALL_MODES:
+            yield ModeTab(mode.name, f"{mode.key.upper()} {mode.title}", is_here=mode.name == self._mode)
