@@ -280,9 +280,7 @@ class ChatSession:
         return self._answering
 
     async def _add(self, parent_id: int | None, role: NodeRole, text: str, **fields: Any) -> Node:
-        node = await asyncio.to_thread(
-            lambda: self._store.add(self.conversation.id, parent_id, role, text, **fields)
-        )
+        node = await asyncio.to_thread(lambda: self._store.add(self.conversation.id, parent_id, role, text, **fields))
         self.nodes.append(node)
         return node
 

@@ -117,7 +117,9 @@ class ChatScreen(ModeScreen):
         """Show a conversation without messages: one that is there, or a new one."""
         assert self._store is not None
         store, system = self._store, self.services.settings.system
-        empty = next((one for one in self._listed if not one.n_messages and not one.title and not one.is_archived), None)
+        empty = next(
+            (one for one in self._listed if not one.n_messages and not one.title and not one.is_archived), None
+        )
         found = empty or await asyncio.to_thread(lambda: store.create(system=system))
         if model is not None:
             found = await asyncio.to_thread(lambda: store.change(found.id, model=model))

@@ -62,7 +62,9 @@ class ChatShelf:
 
     async def _archive(self, conversation: Conversation) -> None:
         await self._screen.change_conversation(conversation.id, is_archived=not conversation.is_archived)
-        self._screen.say("Back among the others." if conversation.is_archived else "Archived. The search still finds it.")
+        self._screen.say(
+            "Back among the others." if conversation.is_archived else "Archived. The search still finds it."
+        )
 
     async def _delete(self, conversation: Conversation) -> None:
         await self._screen.leave_conversation(conversation.id)
@@ -72,7 +74,9 @@ class ChatShelf:
 
     async def _bring_back(self) -> None:
         if not self._deleted:
-            raise RequestError("Nothing was deleted.", hint="Only what was deleted since the start can be brought back.")
+            raise RequestError(
+                "Nothing was deleted.", hint="Only what was deleted since the start can be brought back."
+            )
         conversation_id = self._deleted.pop()
         await asyncio.to_thread(self._store.restore, conversation_id)
         await self._screen.show_conversation(conversation_id)
