@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from textual import on
 from textual.app import ComposeResult
@@ -14,11 +14,13 @@ from textual.content import Content
 from textual.widgets import Button, Input, Label, TextArea
 
 from localllm.config import Settings
-from localllm.conversations import Conversation
 from localllm.errors import LocalLLMError
 from tui.chat.option_fields import FIELDS
 from tui.chat.options import chosen_options
 from tui.screens.dialog import Dialog
+
+if TYPE_CHECKING:
+    from localllm.conversations import Conversation
 
 
 @dataclass(frozen=True)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from textual.binding import Binding, BindingType
 from textual.content import Content
 from textual.widgets.option_list import Option
 
-from localllm.conversations import ConversationStore, SavedPrompt
 from tui.screens.filtered_list import FilteredList
 from tui.widgets.conversation_list import one_line
+
+if TYPE_CHECKING:
+    from localllm.conversations import ConversationStore, SavedPrompt
 
 
 class PromptLibrary(FilteredList[SavedPrompt]):
