@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import aclosing
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from localllm.conversations import ConversationStore, Node
@@ -39,6 +40,14 @@ class Answering:
         self._tell = tell
         self._enter = enter
         self._measured_s = 0.0
+        self._text: list[str] = []
+        self._reasoning: list[str] = []
+
+    @property
+    def so_far(self) -> Node:
+        """The message with all that has come."""
+        text, reasoning = "".join(self._text), "".join(self._reasoning)
+        return replace(self.node, text=self.node.text + text, reasoning=self.node.reasoning + reasoning)
 
     async def stream(self, llm: LLM, messages: Sequence[Mapping[str, Any]], options: Mapping[str, Any]) -> Done:
         """Ask, and pass on what comes until the end.
@@ -72,6 +81,8 @@ class Answering:
         if not self.has_said:
             self.has_said = True
             self._enter("writing")
+        self._text.append(text)
+        self._reasoning.append(reasoning)
         self._store.append(self.node.id, text=text, reasoning=reasoning)
         self._tell(Streamed(self.node.id, text, reasoning))
 

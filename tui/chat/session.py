@@ -9,10 +9,10 @@ from __future__ import annotations
 import asyncio
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from localllm.conversations import Conversation, ConversationStore, Node
-from localllm.errors import ContextLengthExceeded, EngineError, LocalLLMError, RequestError
+from localllm.conversations import Conversation, ConversationStore, Node, NodeRole, NodeState
+from localllm.errors import ContextLengthExceeded, EngineError, LocalLLMError, ModelNotFound, RequestError
 from tui.chat.answering import Answering
 from tui.chat.events import (
     Added,
@@ -38,9 +38,7 @@ if TYPE_CHECKING:
 MAX_ROUNDS = 12
 """Times that a model may call tools before it has to answer."""
 TITLE_CHARS = 60
-Role = Literal["user", "assistant", "tool"]
-State = Literal["writing", "done", "stopped", "length", "failed", "interrupted"]
-_STATES: dict[str, State] = {"length": "length", "cancelled": "stopped"}
+_STATES: dict[str, NodeState] = {"length": "length", "cancelled": "stopped"}
 """How a message is kept, by why it ended; "done" for all else."""
 _STOPPED_CALL = "The user stopped this call."
 
@@ -63,7 +61,7 @@ class ChatSession:
         engines: where models come from.
         settings: what applies where the conversation does not say.
         conversation: which one.
-        ref: its model.
+        ref: its model; None: there is none yet.
         listener: gets what happens.
     """
 
@@ -73,25 +71,31 @@ class ChatSession:
         engines: Engines,
         settings: Settings,
         conversation: Conversation,
-        ref: str,
+        ref: str | None,
         listener: Callable[[SessionEvent], None],
     ) -> None:
         self.tools: ToolRunner | None = None
         self.conversation = conversation
         self.ref = ref
         self.nodes: list[Node] = []
-        """The path that is shown."""
+        """The path that is shown; of a message that streams, its beginning."""
         self.phase: Phase = "idle"
         self._store = store
         self._engines = engines
         self._settings = settings
         self._tell = listener
         self._task: asyncio.Task[None] | None = None
-        self._end_state: State = "stopped"
+        self._end_state: NodeState = "stopped"
+        self._answering: Answering | None = None
 
     @property
     def is_busy(self) -> bool:
         return self._task is not None and not self._task.done()
+
+    @property
+    def path(self) -> list[Node]:
+        """The path that is shown, with all that has come."""
+        return self.nodes if self._answering is None else [*self.nodes[:-1], self._answering.so_far]
 
     async def load(self) -> None:
         """Read the path from the store."""
@@ -166,7 +170,7 @@ class ChatSession:
         self.ref = ref
         await self.change(model=ref)
 
-    async def stop(self, state: State = "stopped") -> None:
+    async def stop(self, state: NodeState = "stopped") -> None:
         """End the answer; what came of it is kept, marked as `state`."""
         if self._task is not None:
             self._end_state = state
@@ -216,17 +220,17 @@ class ChatSession:
         except Exception as error:
             await self._fail(answering, EngineError(f"{type(error).__name__}: {error}", hint="This is a bug."))
         else:
-            state: State = _STATES.get(done.finish_reason, "done")
+            state: NodeState = _STATES.get(done.finish_reason, "done")
             await self._finish(answering, state, tool_calls=done.tool_calls)
             return done
         return None
 
     async def _stream(self, answering: Answering, goes_on: bool, may_call: bool) -> Done:
+        if self.ref is None:
+            raise ModelNotFound("No model is chosen.", hint="Ctrl+O chooses one, F3 fetches one.")
         self._enter("loading")
         llm = await self._engines.open(self.ref)
         messages = await asyncio.to_thread(self._store.messages, self.conversation.id)
-        # The message that is about to be written is in the store already.
-        messages = messages if goes_on else messages[:-1]
         options = answer_options(self._settings, self.conversation, self.ref)
         if goes_on:
             options["continue_final_message"] = True
@@ -269,36 +273,38 @@ class ChatSession:
         if goes_on is None:
             node = await self._add(parent_id, "assistant", "", state="writing", model=self.ref)
         else:
-            node = await asyncio.to_thread(self._store.reopen, goes_on.id)
+            node = await asyncio.to_thread(lambda: self._store.finish(goes_on.id, state="writing"))
             self.nodes[-1] = node
         self._tell(Began(node))
-        return Answering(node, self._store, self._tell, self._enter)
+        self._answering = Answering(node, self._store, self._tell, self._enter)
+        return self._answering
 
-    async def _add(self, parent_id: int | None, role: Role, text: str, **fields: Any) -> Node:
-        node = await asyncio.to_thread(
-            lambda: self._store.add(self.conversation.id, parent_id, role, text, **fields)
-        )
+    async def _add(self, parent_id: int | None, role: NodeRole, text: str, **fields: Any) -> Node:
+        node = await asyncio.to_thread(lambda: self._store.add(self.conversation.id, parent_id, role, text, **fields))
         self.nodes.append(node)
         return node
 
-    async def _finish(self, answering: Answering, state: State, **fields: Any) -> None:
+    async def _finish(self, answering: Answering, state: NodeState, **fields: Any) -> None:
         facts = answering.meter.facts() if answering.has_said or state == "done" else None
         node = await asyncio.to_thread(
             lambda: self._store.finish(answering.node.id, state=state, facts=facts, **fields)
         )
         self.nodes[-1] = node
+        self._answering = None
         self._tell(Finished(node))
         if facts is not None:
             self._tell(Measured(answering.meter.figures))
 
     async def _fail(self, answering: Answering, error: LocalLLMError) -> None:
         # The engine's state is looked at now, so that a crash is known before anyone asks again.
-        self._engines.state(self.ref)
+        if self.ref is not None:
+            self._engines.state(self.ref)
         words = f"{error.message} {error.hint}" if error.hint else error.message
         await self._finish(answering, "interrupted" if answering.has_said else "failed", error=words)
 
     async def _take_back(self, asked: Node, node: Node, error: LocalLLMError) -> None:
         """Forget a question that was not asked, so that it can be changed."""
+        self._answering = None
         await asyncio.to_thread(self._store.remove, node.id)
         await asyncio.to_thread(self._store.remove, asked.id)
         self._cut(asked.parent_id)
