@@ -33,8 +33,6 @@ from tui.chat.options import next_thinking
 from tui.chat.session import ChatSession
 from tui.chat.sessions import Sessions
 from tui.messages import EngineChanged, ModelsChanged
-from tui.screens.chat_dialogs import ChatDialogs
-from tui.screens.chat_shelf import ChatShelf
 from tui.screens.mode import ModeScreen
 from tui.widgets.chat_footer import ChatFooter
 from tui.widgets.composer import Composer
@@ -44,6 +42,8 @@ from tui.widgets.transcript import Transcript
 
 if TYPE_CHECKING:
     from localllm.conversations import Conversation, ConversationStore
+    from tui.screens.chat_dialogs import ChatDialogs
+    from tui.screens.chat_shelf import ChatShelf
 
 N_LISTED = 500
 """Conversations in the sidebar; the search finds the others."""
@@ -68,7 +68,7 @@ class ChatScreen(ModeScreen):
         Binding("ctrl+n", "new", "New", id="chat.new", tooltip="Begin another conversation"),
         Binding("escape", "stop", "Stop", id="chat.stop", tooltip="End the answer; what came is kept"),
         Binding("ctrl+r", "regenerate", "Again", id="chat.regenerate", tooltip="Answer again, or load the model again"),
-        Binding("ctrl+l", "resume", "Go on", id="chat.resume", tooltip="Go on with an answer that was cut off"),
+        Binding("ctrl+l", "resume", "Go on", id="chat.resume", show=False, tooltip="Go on with what was cut off"),
         Binding("ctrl+t", "thinking", "Thinking", id="chat.thinking", tooltip="As the model has it, on, off"),
         Binding("ctrl+f", "search", "Search", id="chat.search", priority=True, tooltip="Search all conversations"),
         Binding("ctrl+o", "model", "Model", id="chat.model", tooltip="Choose which model answers"),
@@ -117,6 +117,16 @@ class ChatScreen(ModeScreen):
                 yield Composer()
                 yield ChatFooter()
 
+    @property
+    def session(self) -> ChatSession | None:
+        """The conversation that is shown; None until one is."""
+        return self._session
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the conversations are there."""
+        return self._is_open.is_set()
+
     # Opening.
 
     def on_mount(self) -> None:
@@ -125,6 +135,7 @@ class ChatScreen(ModeScreen):
     @work(group="open")
     async def _open(self) -> None:
         from localllm.conversations import ConversationStore
+        from tui.screens.chat_shelf import ChatShelf
 
         store = await asyncio.to_thread(ConversationStore.open)
         self.services.conversations = self._store = store
@@ -260,7 +271,13 @@ class ChatScreen(ModeScreen):
                 self._show_footer(event.figures)
             case Cut():
                 transcript.remove_after(event.after_id)
-            case Added() | Began():
+            case Added():
+                transcript.begin(event.node)
+            case Began():
+                ids = [node.id for node in transcript.nodes]
+                if event.node.id in ids:
+                    place = ids.index(event.node.id)
+                    transcript.remove_after(ids[place - 1] if place else None)
                 transcript.begin(event.node)
             case Finished():
                 transcript.finish(event.node)
@@ -441,6 +458,8 @@ class ChatScreen(ModeScreen):
 
     @work(group="dialog")
     async def _ask(self, what: Callable[[ChatDialogs, ChatSession], Coroutine[Any, Any, None]]) -> None:
+        from tui.screens.chat_dialogs import ChatDialogs
+
         await self._is_open.wait()
         assert self._store is not None
         if self._session is not None:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from localllm.conversations import ConversationStore, SavedPrompt
 
 
-class PromptLibrary(FilteredList[SavedPrompt]):
+class PromptLibrary(FilteredList["SavedPrompt"]):
     """Lists what was saved; the answer is what is to be inserted."""
 
     HEADING = "Saved prompts"
@@ -36,7 +36,7 @@ class PromptLibrary(FilteredList[SavedPrompt]):
             for one in everything
             if all(word in f"{one.name} {one.text} {' '.join(one.tags)}".casefold() for word in words)
         ]
-        empty = "No prompt is saved yet. Write one, and save it with /save."
+        empty = "No prompt is saved yet. Write one in the chat, and Alt+S saves it."
         self.note("" if self._fitting else "No prompt fits." if everything else empty)
         self.show_options([Option(_row(prompt)) for prompt in self._fitting])
 

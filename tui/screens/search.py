@@ -20,7 +20,7 @@ N_HITS_MAX = 100
 _WHO = {"user": "You", "assistant": "Answer", "tool": "Tool", None: "Title"}
 
 
-class SearchScreen(FilteredList[Hit]):
+class SearchScreen(FilteredList["Hit"]):
     """Every message and title that has the words; Enter goes there."""
 
     HEADING = "Search everything"
