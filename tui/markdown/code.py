@@ -9,7 +9,7 @@ from textual.content import Content
 
 from tui.markdown.line import Line
 
-CODE_STYLE = "on $boost"
+CODE_STYLE = "on $surface"
 _N_LINES_AT_ONCE = 60
 _N_LINES_WHOLE = 300
 _LONGEST_LINE = 1000

@@ -11,7 +11,7 @@ from textual.style import Style
 if TYPE_CHECKING:
     from markdown_it.token import Token
 
-CODE_STYLE = "$text-accent on $boost"
+CODE_STYLE = "$text-accent on $surface"
 LINK_STYLE = "$text-primary underline"
 _STYLES = {"em": "italic", "strong": "bold", "s": "strike"}
 

@@ -54,7 +54,7 @@ def _row_lines(row: Row, width: int, n_codes: int) -> Iterator[Line]:
         case TableRow():
             yield from table_lines(row, width)
         case RuleRow():
-            yield Line(Content.styled("─" * width, "$text-disabled"))
+            yield Line(Content.styled("─" * width, "$foreground 30%"))
         case Gap():
             yield Line(Content(""))
 

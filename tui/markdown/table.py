@@ -18,7 +18,7 @@ _BETWEEN = " │ "
 def table_lines(row: TableRow, width: int) -> Iterator[Line]:
     """Yield the lines of a table for `width` columns."""
     widths = _widths(row, width)
-    between = Content.styled(_BETWEEN, "$text-disabled")
+    between = Content.styled(_BETWEEN, "$foreground 30%")
     for number, cells in enumerate(row.cells):
         for pieces in _cell_lines(cells, widths):
             parts = [_aligned(piece, n, align) for piece, n, align in zip(pieces, widths, row.aligns, strict=True)]
@@ -26,7 +26,7 @@ def table_lines(row: TableRow, width: int) -> Iterator[Line]:
             yield Line(content.stylize("bold") if number == 0 else content, is_wide=True)
         if number == 0:
             rule = "─┼─".join("─" * n for n in widths)
-            yield Line(Content.styled(rule, "$text-disabled"), is_wide=True)
+            yield Line(Content.styled(rule, "$foreground 30%"), is_wide=True)
 
 
 def _widths(row: TableRow, width: int) -> list[int]:

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from localllm.conversations import Node
 
 GUTTER = 2
+_WIDEST = 120
+"""Columns of text: longer lines are hard to read."""
 _HINT = " ↓ new · End "
 _N_KEPT = 300
 """Messages whose lines are kept; of others only the height is remembered."""
@@ -58,7 +60,7 @@ class MessageList(ScrollView, can_focus=True):
     def __init__(self, *, empty: str = "", id: str | None = None, classes: str | None = None) -> None:
         super().__init__(id=id, classes=classes)
         self._empty = empty
-        self._nodes: list[Node] = []
+        self._shown: list[Node] = []
         self._places: dict[int, int] = {}
         self._views: dict[int, MessageView] = {}
         self._heights = MessageHeights()
@@ -72,7 +74,7 @@ class MessageList(ScrollView, can_focus=True):
     @property
     def nodes(self) -> Sequence[Node]:
         """The messages, in order."""
-        return self._nodes
+        return self._shown
 
     @property
     def is_at_end(self) -> bool:
@@ -91,8 +93,8 @@ class MessageList(ScrollView, can_focus=True):
     def show(self, nodes: Sequence[Node], *, empty: str | None = None) -> None:
         """Show other messages, from their end."""
         self._empty = self._empty if empty is None else empty
-        self._nodes = list(nodes)
-        self._places = {node.id: place for place, node in enumerate(self._nodes)}
+        self._shown = list(nodes)
+        self._places = {node.id: place for place, node in enumerate(self._shown)}
         self._views.clear()
         self._chosen = None
         self._is_at_end, self._has_new = True, False
@@ -107,7 +109,7 @@ class MessageList(ScrollView, can_focus=True):
         """
         view = self._views.get(node_id)
         if view is None:
-            node = self._nodes[self._places[node_id]]
+            node = self._shown[self._places[node_id]]
             view = self._views[node_id] = MessageView(node, is_growing=node.state == "writing")
         return view
 
@@ -123,15 +125,15 @@ class MessageList(ScrollView, can_focus=True):
         self.refresh()
 
     def _append(self, node: Node) -> None:
-        self._places[node.id] = len(self._nodes)
-        self._nodes.append(node)
+        self._places[node.id] = len(self._shown)
+        self._shown.append(node)
         self._heights.append(estimated_lines(node, self._width))
 
     def _cut(self, n: int) -> None:
-        for node in self._nodes[n:]:
+        for node in self._shown[n:]:
             self._views.pop(node.id, None)
             del self._places[node.id]
-        del self._nodes[n:]
+        del self._shown[n:]
         self._heights.cut(n)
         if self._chosen is not None and self._chosen >= n:
             self._chosen = None
@@ -142,22 +144,22 @@ class MessageList(ScrollView, can_focus=True):
         top = self._heights.top(place)
         grown = self._heights.measure(place, len(self.view(node_id).lines(self._width))) if self._width > 0 else 0
         is_above = top + self._heights.height(place) - grown <= self.scroll_y
-        if place == len(self._nodes) - 1 and not self._is_at_end:
+        if place == len(self._shown) - 1 and not self._is_at_end:
             self._has_new = True
         self._settle(grown if is_above and not self._is_at_end else 0)
 
     @property
     def _width(self) -> int:
-        return self.scrollable_content_region.width - GUTTER
+        return min(self.scrollable_content_region.width - GUTTER, _WIDEST)
 
     def _estimate(self) -> None:
         self._laid_width = width = self._width
-        self._heights = MessageHeights([estimated_lines(node, width) for node in self._nodes])
+        self._heights = MessageHeights([estimated_lines(node, width) for node in self._shown])
 
     def _measure(self, place: int) -> int:
         if self._heights.is_exact(place):
             return 0
-        return self._heights.measure(place, len(self.view(self._nodes[place].id).lines(self._width)))
+        return self._heights.measure(place, len(self.view(self._shown[place].id).lines(self._width)))
 
     def _settle(self, moved: int = 0) -> None:
         """Measure what is on the screen, and keep in its place what is read.
@@ -182,7 +184,7 @@ class MessageList(ScrollView, can_focus=True):
     def _measured_end(self) -> int:
         height = self.scrollable_content_region.height
         n_lines = 0
-        for place in reversed(range(len(self._nodes))):
+        for place in reversed(range(len(self._shown))):
             if n_lines >= height:
                 break
             self._measure(place)
@@ -192,7 +194,7 @@ class MessageList(ScrollView, can_focus=True):
     def _measured_from(self, top: int) -> int:
         """Measure what shows below line `top`; return the line that the top has become."""
         height = self.scrollable_content_region.height
-        while self._nodes:
+        while self._shown:
             first, last = self._heights.at(top), self._heights.at(top + height - 1)
             guessed = [place for place in range(first, last + 1) if not self._heights.is_exact(place)]
             if not guessed:
@@ -228,7 +230,7 @@ class MessageList(ScrollView, can_focus=True):
             self._settle()
 
     def on_resize(self, event: events.Resize) -> None:
-        if self._width != self._laid_width and self._nodes:
+        if self._width != self._laid_width and self._shown:
             place = self._heights.at(round(self.scroll_y))
             self._estimate()
             if not self._is_at_end:
@@ -242,17 +244,17 @@ class MessageList(ScrollView, can_focus=True):
 
     def render_line(self, y: int) -> Strip:
         width = self.scrollable_content_region.width
-        if not self._nodes:
+        if not self._shown:
             return self._empty_line(y, width)
         number = y + self.scroll_offset.y
         place = self._heights.at(number)
-        view = self.view(self._nodes[place].id)
+        view = self.view(self._shown[place].id)
         lines = view.lines(self._width)
         at = number - self._heights.top(place)
         is_inside = 0 <= at < len(lines)
         strip = self._drawn(lines[at], view.shift, number) if is_inside else Strip.blank(self._width, self._base)
         is_marked = is_inside and at < len(lines) - 1 and self._is_marked(place)
-        strip = Strip.join([self._gutter(is_marked), strip])
+        strip = Strip.join([self._gutter(is_marked), strip]).extend_cell_length(width, self._base)
         return self._hinted(strip, width) if self._has_new and y == self.size.height - 1 else strip
 
     def get_selection(self, selection: Selection) -> tuple[str, str] | None:
@@ -277,7 +279,7 @@ class MessageList(ScrollView, can_focus=True):
 
     def _text_at(self, number: int) -> str:
         place = self._heights.at(number)
-        lines = self.view(self._nodes[place].id).lines(self._width)
+        lines = self.view(self._shown[place].id).lines(self._width)
         at = number - self._heights.top(place)
         return lines[at].content.plain if at < len(lines) else ""
 

@@ -24,7 +24,6 @@ _STATES = {
     "failed": "failed",
     "interrupted": "interrupted · c continues",
 }
-_ROLES = {"user": ("You", "bold $text-accent"), "tool": ("Tool", "bold $text-secondary")}
 _N_LEFT = 20
 """Columns that the name keeps, however much stands to its right."""
 TOGGLE = Style.from_meta({"toggle": True})
@@ -37,9 +36,10 @@ def one_line(text: str, n_characters: int = 400) -> str:
 
 def role_line(node: Node, width: int) -> Line:
     """Return the line above a message: who, how it ended, which branch, how fast."""
-    name, style = _ROLES.get(node.role, (one_line(node.model or "Model"), "bold $text-primary"))
     right = _facts(node)
-    left = Content.styled(name, style)
+    is_person = node.role == "user"
+    name = "You" if is_person else one_line(node.model or "Model")
+    left = Content.styled(name, "bold $text-accent" if is_person else "bold $text-primary")
     if node.state in _STATES:
         left += Content.styled(f" · {_STATES[node.state]}", "$text-warning")
     left = left.truncate(max(width - right.cell_length - 1, min(_N_LEFT, width)), ellipsis=True)
@@ -110,7 +110,7 @@ def _fold(text: str, is_open: bool, style: str) -> Content:
 
 
 def _barred(content: Content) -> Content:
-    return Content.styled("│ ", "$text-disabled") + content.stylize_before("$text-muted")
+    return Content.styled("│ ", "$foreground 30%") + content.stylize_before("$text-muted")
 
 
 def _indented(arguments: str) -> str:

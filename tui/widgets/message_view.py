@@ -31,7 +31,7 @@ _N_UNFOLDED = 60
 def estimated_lines(node: Node, width: int) -> int:
     """Return about how many lines a message has, without laying it out."""
     if node.role == "tool":
-        return 3
+        return 2
     n_breaks = node.text.count("\n")
     n_lines = 3 + n_breaks + (len(node.text) - n_breaks) // max(width, 1)
     return min(n_lines, _N_UNFOLDED + 3) if node.role == "user" else n_lines
@@ -121,14 +121,11 @@ class MessageView:
         self._laid: tuple[int, list[Line]] | None = None
 
     def _lines(self, width: int) -> Iterator[Line]:
+        if self.node.role == "tool":
+            yield from result_lines(self._text, self.is_open, width)
+            return
         yield role_line(self.node, width)
-        match self.node.role:
-            case "user":
-                yield from self._as_written(width)
-            case "tool":
-                yield from result_lines(self._text, self.is_open, width)
-            case _:
-                yield from self._answer(width)
+        yield from self._as_written(width) if self.node.role == "user" else self._answer(width)
 
     def _answer(self, width: int) -> Iterator[Line]:
         if self._reasoning:

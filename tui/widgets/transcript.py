@@ -53,7 +53,7 @@ class Transcript(MessageList):
         Binding("left,left_square_bracket", "sibling(-1)", "Branch before", id="transcript.branch-before", show=False),
         Binding("right,right_square_bracket", "sibling(1)", "Branch after", id="transcript.branch-after", show=False),
         Binding(
-            "enter", "toggle", "Details", id="transcript.details", tooltip="Open thinking, tool calls and long pastes"
+            "enter", "details", "Details", id="transcript.details", tooltip="Open thinking, tool calls and long pastes"
         ),
         Binding("t", "tokens", "Tokens", id="transcript.tokens", tooltip="Show each token's probability"),
         Binding("shift+left,less_than_sign", "sideways(-1)", "Wide lines left", id="transcript.left", show=False),
@@ -104,9 +104,9 @@ class Transcript(MessageList):
     @property
     def chosen(self) -> Node | None:
         """The message that keys are about: the one that was walked to, else the last."""
-        if not self._nodes:
+        if not self._shown:
             return None
-        return self._nodes[-1 if self._chosen is None else self._chosen]
+        return self._shown[-1 if self._chosen is None else self._chosen]
 
     def show(self, nodes: Sequence[Node], *, empty: str | None = None) -> None:
         """Show another conversation, or another branch, from its end."""
@@ -135,7 +135,7 @@ class Transcript(MessageList):
 
     def update_node(self, node: Node) -> None:
         """Show what has changed about a message, its text apart."""
-        self._nodes[self._places[node.id]] = node
+        self._shown[self._places[node.id]] = node
         view = self.view(node.id)
         view.node = node
         view.forget()
@@ -144,7 +144,7 @@ class Transcript(MessageList):
     def remove_after(self, node_id: int | None) -> None:
         """Take away all messages after one; None: all."""
         n = 0 if node_id is None else self._places[node_id] + 1
-        for node in self._nodes[n:]:
+        for node in self._shown[n:]:
             self._arrived.pop(node.id, None)
         self._cut(n)
         self._settle()
@@ -180,11 +180,11 @@ class Transcript(MessageList):
             view.feed_text("".join(arrived.text))
 
     def on_focus(self) -> None:
-        if self._nodes and (self._chosen is None or not self._is_on_screen(self._chosen)):
+        if self._shown and (self._chosen is None or not self._is_on_screen(self._chosen)):
             self._choose(self._heights.at(round(self.scroll_y) + self.size.height - 2))
 
     def on_click(self, event: events.Click) -> None:
-        if not self._nodes:
+        if not self._shown:
             return
         number = event.y + self.scroll_offset.y
         if number < self._heights.total:
@@ -199,7 +199,7 @@ class Transcript(MessageList):
         elif isinstance(url := meta.get("link"), str):
             self._open(url)
         elif "toggle" in meta:
-            self.action_toggle()
+            self.action_details()
         elif "end" in meta:
             self.action_last()
 
@@ -221,15 +221,15 @@ class Transcript(MessageList):
         if place != self._chosen:
             self._chosen = place
             self._copied_code = None
-            self.post_message(self.Chosen(self, self._nodes[place]))
+            self.post_message(self.Chosen(self, self._shown[place]))
             self.refresh()
 
     def _walk(self, by: int) -> None:
-        if not self._nodes:
+        if not self._shown:
             return
-        here = len(self._nodes) - 1 if self._chosen is None else self._chosen
+        here = len(self._shown) - 1 if self._chosen is None else self._chosen
         place = here + by if self._is_on_screen(here) else self._heights.at(round(self.scroll_y))
-        place = max(0, min(place, len(self._nodes) - 1))
+        place = max(0, min(place, len(self._shown) - 1))
         self._choose(place)
         self._reveal(place)
 
@@ -270,19 +270,19 @@ class Transcript(MessageList):
 
     def action_page(self, by: int) -> None:
         self._move(by * max(self.size.height - 2, 1))
-        if self._nodes:
+        if self._shown:
             self._choose(self._heights.at(round(self.scroll_y) + (self.size.height - 2 if by > 0 else 0)))
 
     def action_first(self) -> None:
-        if self._nodes:
+        if self._shown:
             self._go_to(0)
             self._choose(0)
 
     def action_last(self) -> None:
-        if self._nodes:
+        if self._shown:
             self._is_at_end = True
             self._settle()
-            self._choose(len(self._nodes) - 1)
+            self._choose(len(self._shown) - 1)
 
     def action_copy(self) -> None:
         if self.chosen is not None:
@@ -337,7 +337,7 @@ class Transcript(MessageList):
         if node is not None and 0 <= node.sibling_index + by < node.n_siblings:
             self.post_message(self.SiblingRequested(self, node, by))
 
-    def action_toggle(self) -> None:
+    def action_details(self) -> None:
         node = self.chosen
         if node is not None and self.view(node.id).has_details:
             self.view(node.id).toggle()
