@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from typing import ClassVar
 
@@ -40,13 +41,25 @@ class LocalLLM(App[None]):
     def __init__(self, settings: Settings | None = None, open_llm: OpenLLM | None = None) -> None:
         super().__init__()
         settings = settings or load_settings()
-        self.services = Services(settings, Engines(self._engine_changed, open_llm))
+        self.services = Services(settings, Engines(self._engine_changed, open_llm, settings))
         for theme in OWN_THEMES:
             self.register_theme(theme)
         self.theme = chosen_theme(AUTO, self.console.color_system, os.environ)
 
     async def on_unmount(self) -> None:
+        if self.services.sessions is not None:
+            await self.services.sessions.close_all()
         await self.services.engines.close_all()
+        if self.services.conversations is not None:
+            await asyncio.to_thread(self.services.conversations.close)
+
+    async def on_chat_with(self, message: messages.ChatWith) -> None:
+        """Show the chat, with a new conversation with this model."""
+        from tui.screens.chat import ChatScreen
+
+        await self.switch_mode("chat")
+        if isinstance(self.screen, ChatScreen):
+            self.screen.chat_with(message.ref)
 
     def _engine_changed(self, ref: str) -> None:
         self.broadcast(messages.EngineChanged(ref))

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from localllm.config import Settings
 from tui.engines import Engines
+
+if TYPE_CHECKING:
+    from localllm.conversations import ConversationStore
+    from tui.chat.sessions import Sessions
 
 
 @dataclass
@@ -14,3 +19,6 @@ class Services:
 
     settings: Settings
     engines: Engines
+    conversations: ConversationStore | None = None
+    """None until it is open, which is soon."""
+    sessions: Sessions | None = None

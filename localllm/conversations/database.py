@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import sqlite3
 import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from localllm.conversations.faults import Fault, fault_of, is_locked, reason_of
+from localllm.conversations.faults import Fault, fault_of, is_locked, lenient_text, reason_of
 from localllm.conversations.opening import (
     IN_MEMORY,
     Opened,
     connect,
     copy,
+    identity_of,
     in_memory,
     open_database,
     replaced,
@@ -53,7 +53,7 @@ class Database:
         """The file that cannot be written now, while the work is done in memory."""
         self._version_refused = 0
         self._is_closed = False
-        self._identity = _identity(path)
+        self._identity = identity_of(path)
         if opened.notice is not None:
             on_notice(opened.notice)
 
@@ -127,6 +127,9 @@ class Database:
     def _mend(self, error: sqlite3.Error, *, is_first: bool) -> None:
         """Make it possible to do the work again, or raise the error."""
         fault = fault_of(error)
+        if fault is Fault.TEXT:
+            self._connection.text_factory = lenient_text
+            return
         if fault is Fault.OURS or (fault is Fault.DOUBTFUL and is_sound(self._connection)):
             raise error
         if fault is Fault.REFUSED:
@@ -147,7 +150,7 @@ class Database:
             self._connection = memory
             return
         self._connection.close()
-        self._use(replaced(self.path, "is damaged"))
+        self._use(replaced(self.path, self._identity, "is damaged"))
 
     def _go_on_in_memory(self, error: sqlite3.Error) -> None:
         why = f"Cannot write {self.path}: {reason_of(error)}"
@@ -166,7 +169,7 @@ class Database:
 
     def _use(self, opened: Opened) -> None:
         self._connection, self._is_file = opened.connection, opened.is_file
-        self._identity = _identity(self.path)
+        self._identity = identity_of(self.path)
         if opened.notice is not None:
             self._tell(opened.notice)
 
@@ -174,7 +177,7 @@ class Database:
         """Notice that another process has replaced the file, or that somebody has deleted it."""
         if not self._is_file:
             return
-        identity = _identity(self.path)
+        identity = identity_of(self.path)
         if identity == self._identity:
             return
         if identity is None:
@@ -208,11 +211,3 @@ def _in_transaction(connection: sqlite3.Connection, work: Work[T]) -> T:
 
 def _data_version(connection: sqlite3.Connection) -> int:
     return int(connection.execute("PRAGMA data_version").fetchone()[0])
-
-
-def _identity(path: Path) -> tuple[int, int] | None:
-    try:
-        found = os.stat(path)
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino

@@ -30,6 +30,8 @@ class Fault(Enum):
     DAMAGED = auto()
     INDEX = auto()
     """Only the full-text index is damaged, which can be made anew."""
+    TEXT = auto()
+    """A text that is not UTF-8, which can be read with marks where it is not."""
     REFUSED = auto()
     """The file is sound, and cannot be written, or not be read."""
     DOUBTFUL = auto()
@@ -42,7 +44,7 @@ def fault_of(error: sqlite3.Error) -> Fault:
     """Return what an error means for the file."""
     code = _code(error)
     if code is None:
-        return Fault.DAMAGED if "decode" in str(error) else Fault.OURS
+        return Fault.TEXT if "decode" in str(error) else Fault.OURS
     if code == _CORRUPT_INDEX:
         return Fault.INDEX
     if code & 0xFF in _DAMAGED or code == _SHORT_READ:
@@ -62,6 +64,11 @@ def is_locked(error: sqlite3.Error) -> bool:
     """Say whether another process is what hinders."""
     code = _code(error)
     return code is not None and code & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL)
+
+
+def lenient_text(data: bytes) -> str:
+    """Return a text, with marks for what is not UTF-8."""
+    return data.decode("utf-8", "replace")
 
 
 def _code(error: Exception) -> int | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -11,9 +12,12 @@ from pathlib import Path
 
 from localllm.conversations.faults import Fault, fault_of, is_locked, reason_of
 from localllm.conversations.salvage import Salvaged, salvage
-from localllm.conversations.schema import APPLICATION_ID, VERSION, is_sound, migrate, version_of
+from localllm.conversations.schema import APPLICATION_ID, VERSION, migrate, version_of
 from localllm.errors import RequestError
 from localllm.paths import ensure
+
+Identity = tuple[int, int]
+"""Device and inode."""
 
 BUSY_S = 2.0
 """How long another process may have the file locked."""
@@ -36,6 +40,7 @@ class NotOurs(Exception):
 
 def open_database(path: Path) -> Opened:
     """Open the file, a new one if there is none; a damaged one is moved aside, one that refuses is read into memory."""
+    identity = identity_of(path)
     try:
         ensure(path.parent)
         connection = _opened(path)
@@ -44,21 +49,29 @@ def open_database(path: Path) -> Opened:
         with only_here(path):
             return Opened(_prepared(path))
     except NotOurs as error:
-        return replaced(path, str(error))
+        return replaced(path, identity, str(error))
     except RequestError as error:
         return in_memory(path, error.message.rstrip("."))
     except (sqlite3.Error, OSError) as error:
         if isinstance(error, sqlite3.Error) and fault_of(error) is not Fault.REFUSED:
-            return replaced(path, "is damaged")
+            return replaced(path, identity, "is damaged")
         return in_memory(path, f"Cannot write {path}: {reason_of(error)}")
 
 
-def replaced(path: Path, what: str) -> Opened:
-    """Move a file aside that is not to be used, and begin a new one with what could be read of it."""
+def replaced(path: Path, identity: Identity | None, what: str) -> Opened:
+    """Move a file aside that is not to be used, and begin a new one with what can be read of it.
+
+    Args:
+        path: the file.
+        identity: which file it was that is bad; another process may have replaced it meanwhile.
+        what: is wrong with it.
+    """
     with only_here(path):
-        sound = _mended_by_another(path)
-        if sound is not None:
-            return Opened(sound)
+        if identity_of(path) != identity:
+            with contextlib.suppress(sqlite3.Error, NotOurs):
+                connection = _opened(path)
+                if connection is not None:
+                    return Opened(connection)
         try:
             aside = _move_aside(path)
             connection = _prepared(path)
@@ -75,6 +88,15 @@ def in_memory(path: Path, why: str) -> Opened:
         memory = connect(":memory:")
         migrate(memory)
     return Opened(memory, is_file=False, notice=f"{why}. {IN_MEMORY}")
+
+
+def identity_of(path: Path) -> Identity | None:
+    """Return which file it is that has this path now, or None."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def copy(source: sqlite3.Connection, target: sqlite3.Connection) -> None:
@@ -193,18 +215,6 @@ def _state(connection: sqlite3.Connection) -> int:
     if not 0 < version <= VERSION:
         raise NotOurs(f"is of a later version of localllm ({version}, not {VERSION})")
     return version
-
-
-def _mended_by_another(path: Path) -> sqlite3.Connection | None:
-    """Look once more: another process may have replaced the file meanwhile."""
-    try:
-        connection = _opened(path)
-    except (sqlite3.Error, NotOurs):
-        return None
-    if connection is not None and not is_sound(connection):
-        connection.close()
-        return None
-    return connection
 
 
 def _keep_copy(connection: sqlite3.Connection, target: Path) -> None:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+from localllm.conversations.faults import lenient_text
 from localllm.conversations.records import ROLES, STATES
 
 MAX_GAP = 1 << 24
@@ -45,7 +46,7 @@ def salvage(source: sqlite3.Connection, target: sqlite3.Connection) -> Salvaged:
 
     A message whose parent is lost goes below the one that was written before it.
     """
-    source.text_factory = lambda data: data.decode("utf-8", "replace")
+    source.text_factory = lenient_text
     target.execute("BEGIN IMMEDIATE")
     try:
         kept = _conversations(source, target)

@@ -11,7 +11,6 @@ import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
-from localllm.conversations import Conversation, ConversationStore, Node, NodeRole, NodeState
 from localllm.errors import ContextLengthExceeded, EngineError, LocalLLMError, ModelNotFound, RequestError
 from tui.chat.answering import Answering
 from tui.chat.events import (
@@ -32,6 +31,7 @@ from tui.chat.options import answer_options
 if TYPE_CHECKING:
     from localllm.chat.messages import ToolCall
     from localllm.config import Settings
+    from localllm.conversations import Conversation, ConversationStore, Node, NodeRole, NodeState
     from localllm.llm.events import Done
     from tui.engines import Engines
 

@@ -7,12 +7,12 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from localllm.conversations import Conversation, ConversationStore
 from localllm.errors import RequestError
 from tui.screens.ask_text import AskText
 from tui.widgets.conversation_list import UNTITLED, Wish, one_line
 
 if TYPE_CHECKING:
+    from localllm.conversations import Conversation, ConversationStore
     from tui.screens.chat import ChatScreen
 
 _NO_NAME = re.compile(r"[^\w.-]+")
