@@ -46,6 +46,7 @@ class ChatScreen(ModeScreen):
     """Talk to a model. Everything is usable while the conversations are opened and the model loads."""
 
     MODE = "chat"
+    AUTO_FOCUS = "PromptInput"
     DEFAULT_CSS = """
     ChatScreen {
         & #talk { width: 1fr; }
@@ -99,7 +100,7 @@ class ChatScreen(ModeScreen):
         self.services.conversations = self._store = store
         if store.notice:
             self._warn(store.notice)
-        store.on_notice = lambda notice: self.app.call_later(self._warn, notice)
+        store.on_notice = self._heard_of_notice
         self._sessions = Sessions(store, self.services.engines, self.services.settings, self._heard)
         self.services.sessions = self._sessions
         self._shelf = ChatShelf(self, store)
@@ -109,6 +110,10 @@ class ChatScreen(ModeScreen):
         await self._begin()
         await self.offer_commands()
         self._is_open.set()
+
+    def _heard_of_notice(self, notice: str) -> None:
+        # Any thread may say it.
+        self.app.call_later(self._warn, notice)
 
     def _warn(self, notice: str) -> None:
         self.notify(notice, severity="warning", timeout=_NOTICE_S, markup=False)
@@ -121,9 +126,10 @@ class ChatScreen(ModeScreen):
             (one for one in self._listed if not one.n_messages and not one.title and not one.is_archived), None
         )
         found = empty or await asyncio.to_thread(lambda: store.create(system=system))
-        if model is not None:
-            found = await asyncio.to_thread(lambda: store.change(found.id, model=model))
         await self._show(found)
+        if model is not None and self.session is not None:
+            await self.session.use(model)
+            self.follow_model(model)
 
     async def show_conversation(self, conversation_id: int, node_id: int | None = None) -> None:
         """Show a conversation, at one of its messages if that is said."""

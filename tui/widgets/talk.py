@@ -56,6 +56,7 @@ class Talk(Vertical):
         self._engines = engines
         self._session: ChatSession | None = None
         self._asked: Composer.Submitted | None = None
+        self._has_shown = False
 
     def compose(self) -> ComposeResult:
         yield Transcript(empty=EMPTY)
@@ -83,7 +84,11 @@ class Talk(Vertical):
     def show(self, session: ChatSession, draft: str, node_id: int | None = None) -> None:
         """Show a session, at one of its messages if that is said."""
         self._session = None
-        self.composer.text, self.composer.attachments = draft, ()
+        # What was typed before anything was shown belongs to what is shown first.
+        self.composer.text = draft if self._has_shown else draft + self.composer.text
+        if self._has_shown:
+            self.composer.attachments = ()
+        self._has_shown = True
         self.composer.set_sent([node.text for node in session.nodes if node.role == "user"])
         self._session = session
         self.transcript.show(session.path)
