@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from localllm.conversations.faults import Fault, fault_of, is_locked, lenient_text, reason_of
+from localllm.conversations.faults import FAULTS, Fault, fault_of, is_locked, lenient_text, reason_of
 from localllm.conversations.opening import (
     IN_MEMORY,
     Opened,
@@ -79,7 +79,7 @@ class Database:
         """Look for damage that nobody has met yet, on a connection of its own, and replace the file if there is any."""
         if not self._is_file:
             return
-        with contextlib.suppress(sqlite3.Error), contextlib.closing(connect(self.path)) as connection:
+        with contextlib.suppress(*FAULTS), contextlib.closing(connect(self.path)) as connection:
             if is_sound(connection):
                 return
         with self._lock:
@@ -95,7 +95,7 @@ class Database:
                 if _data_version(self._refusing) != self._version_refused:
                     return False
                 copy(self._connection, self._refusing)
-            except sqlite3.Error:
+            except FAULTS:
                 return False
             self._connection.close()
             self._connection, self._refusing, self._is_file = self._refusing, None, True
@@ -118,13 +118,13 @@ class Database:
             for attempt in range(_N_ATTEMPTS):
                 try:
                     return work(self._connection)
-                except sqlite3.Error as error:
+                except FAULTS as error:
                     if attempt == _N_ATTEMPTS - 1 or (is_patient and is_locked(error)):
                         raise
                     self._mend(error, is_first=attempt == 0)
         raise AssertionError("the last attempt returns or raises")
 
-    def _mend(self, error: sqlite3.Error, *, is_first: bool) -> None:
+    def _mend(self, error: Exception, *, is_first: bool) -> None:
         """Make it possible to do the work again, or raise the error."""
         fault = fault_of(error)
         if fault is Fault.TEXT:
@@ -138,7 +138,7 @@ class Database:
             self._go_on_in_memory(error)
             return
         if fault is Fault.INDEX and is_first:
-            with contextlib.suppress(sqlite3.Error):
+            with contextlib.suppress(*FAULTS):
                 rebuild_index(self._connection)
                 return
         self._replace()
@@ -152,13 +152,13 @@ class Database:
         self._connection.close()
         self._use(replaced(self.path, self._identity, "is damaged"))
 
-    def _go_on_in_memory(self, error: sqlite3.Error) -> None:
+    def _go_on_in_memory(self, error: Exception) -> None:
         why = f"Cannot write {self.path}: {reason_of(error)}"
         memory = connect(":memory:")
         try:
             version = _data_version(self._connection)
             copy(self._connection, memory)
-        except sqlite3.Error:
+        except FAULTS:
             memory.close()
             self._connection.close()
             self._use(in_memory(self.path, why))
@@ -190,7 +190,7 @@ class Database:
         """Put a file that was deleted back, since its content is still open here."""
         held = self._connection
         opened = open_database(self.path)
-        with contextlib.suppress(sqlite3.Error):
+        with contextlib.suppress(*FAULTS):
             copy(held, opened.connection)
         held.close()
         self._use(opened)
@@ -202,7 +202,7 @@ def _in_transaction(connection: sqlite3.Connection, work: Work[T]) -> T:
         result = work(connection)
         connection.execute("COMMIT")
     except BaseException:
-        with contextlib.suppress(sqlite3.Error):
+        with contextlib.suppress(*FAULTS):
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
         raise

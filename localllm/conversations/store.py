@@ -14,6 +14,7 @@ from localllm import paths
 from localllm.chat.messages import ToolCall
 from localllm.conversations import rows, writers
 from localllm.conversations.database import Database
+from localllm.conversations.faults import FAULTS
 from localllm.conversations.pending import Clock, Pending
 from localllm.conversations.records import (
     ROLES,
@@ -59,7 +60,7 @@ class ConversationStore:
         self._writing: set[int] = set()
         self._deleted: set[int] = set()
         self._is_closed = False
-        with contextlib.suppress(sqlite3.Error):
+        with contextlib.suppress(*FAULTS):
             self._database.write(_tidy)
         self._clock = Clock(self._pending, self._flush, self._check, self._rest)
         self._clock.start()
@@ -80,7 +81,7 @@ class ConversationStore:
             return
         self._clock.end()
         self._flush(patient=False)
-        with contextlib.suppress(sqlite3.Error):
+        with contextlib.suppress(*FAULTS):
             self._database.write(self._last_words)
         self._database.take_back()
         self._is_closed = True
@@ -330,12 +331,12 @@ class ConversationStore:
             try:
                 self._database.write(lambda db: rows.append(db, taken), is_patient=patient and held_up_s < _PATIENCE_S)
                 self._held_up_since_s = None
-            except (sqlite3.Error, RequestError):
+            except (*FAULTS, RequestError):
                 self._held_up_since_s = self._held_up_since_s or now_s
                 self._pending.give_back(taken)
 
     def _check(self) -> None:
-        with contextlib.suppress(sqlite3.Error):
+        with contextlib.suppress(*FAULTS):
             self._database.check()
 
     def _rest(self) -> None:
