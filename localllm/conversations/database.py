@@ -5,19 +5,23 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
 from localllm.conversations.faults import FAULTS, Fault, fault_of, is_locked, lenient_text, reason_of
+from localllm.conversations.merging import merge
 from localllm.conversations.opening import (
     IN_MEMORY,
+    NotOurs,
     Opened,
     connect,
     copy,
     identity_of,
     in_memory,
     open_database,
+    opened_as_it_is,
     replaced,
     salvaged_into_memory,
 )
@@ -52,6 +56,8 @@ class Database:
         self._refusing: sqlite3.Connection | None = None
         """The file that cannot be written now, while the work is done in memory."""
         self._version_refused = 0
+        self._since_s = time.time()
+        """Since when the work is done in memory, if it is."""
         self._is_closed = False
         self._identity = identity_of(path)
         if opened.notice is not None:
@@ -101,6 +107,19 @@ class Database:
             self._connection, self._refusing, self._is_file = self._refusing, None, True
             self._tell(f"{self.path} can be written again, and has everything.")
             return True
+
+    def keep(self) -> None:
+        """Have the file take, at the end, what was done in memory, as a copy or as an addition to what others did."""
+        with self._lock:
+            if self._is_file or self._is_closed or self.take_back():
+                return
+            with contextlib.suppress(*FAULTS, NotOurs, RequestError):
+                file = self._refusing or opened_as_it_is(self.path)
+                if file is not None:
+                    n_merged = _in_transaction(file, lambda db: merge(self._connection, db, self._since_s))
+                    self._tell(f"{self.path} can be written again; what is new in {n_merged} was added to it.")
+                    if file is not self._refusing:
+                        file.close()
 
     def close(self) -> None:
         """Close the connections."""
@@ -165,6 +184,7 @@ class Database:
             return
         self._connection, self._refusing, self._version_refused = memory, self._connection, version
         self._is_file = False
+        self._since_s = time.time()
         self._tell(f"{why}. {IN_MEMORY}")
 
     def _use(self, opened: Opened) -> None:

@@ -43,7 +43,7 @@ def open_database(path: Path) -> Opened:
     identity = identity_of(path)
     try:
         ensure(path.parent)
-        connection = _opened(path)
+        connection = opened_as_it_is(path)
         if connection is not None:
             return Opened(connection)
         with only_here(path):
@@ -69,7 +69,7 @@ def replaced(path: Path, identity: Identity | None, what: str) -> Opened:
     with only_here(path):
         if identity_of(path) != identity:
             with contextlib.suppress(*FAULTS, NotOurs):
-                connection = _opened(path)
+                connection = opened_as_it_is(path)
                 if connection is not None:
                     return Opened(connection)
         try:
@@ -160,7 +160,7 @@ def _read_into_memory(path: Path) -> sqlite3.Connection | None:
     return None
 
 
-def _opened(path: Path) -> sqlite3.Connection | None:
+def opened_as_it_is(path: Path) -> sqlite3.Connection | None:
     """Return a connection to a file of this version, or None if there is something to be prepared first."""
     connection = connect(path)
     try:
