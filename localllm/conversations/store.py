@@ -143,11 +143,6 @@ class ConversationStore:
         self._deleted.clear()
         return self._database.write(lambda db: rows.purge(db, time.time()))
 
-    def path_of(self, node_id: int) -> list[Node]:
-        """Return the messages from the root to this one."""
-        node = self.node(node_id)
-        return self.path(node.conversation_id, node_id)
-
     def path(self, conversation_id: int, leaf_id: int | None = None) -> list[Node]:
         """Return the messages from the root to a leaf: the one that is shown, if no other is named."""
         self._sync()
