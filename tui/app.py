@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import ClassVar
 
+from textual import events
 from textual.app import App
 from textual.binding import Binding, BindingType
 from textual.message import Message
@@ -19,6 +20,9 @@ from tui.modes import ALL_MODES
 from tui.services import Services
 from tui.settings_edit import reloaded
 from tui.themes import OWN_THEMES, chosen_theme
+
+SMALLEST = (80, 24)
+"""Columns and lines from which on nothing is cut off."""
 
 
 class LocalLLM(App[None]):
@@ -51,12 +55,12 @@ class LocalLLM(App[None]):
 
     def __init__(self, settings: Settings | None = None, open_llm: OpenLLM | None = None) -> None:
         super().__init__()
+        self._was_told_of_size = False
         settings = settings or load_settings()
         self.services = Services(settings, Engines(self._engine_changed, open_llm))
         for theme in OWN_THEMES:
             self.register_theme(theme)
-        self.theme = self.default_theme
-        self.apply_settings(frozenset({"theme", "keymap"}))
+        self.theme = settings.theme if settings.theme in self.available_themes else self.default_theme
 
     @property
     def default_theme(self) -> str:
@@ -64,10 +68,22 @@ class LocalLLM(App[None]):
         return chosen_theme(self.console.color_system, os.environ)
 
     def on_mount(self) -> None:
+        self.apply_settings(frozenset({"theme", "keymap"}))
         if is_first_run():
             from tui.screens.welcome import WelcomeScreen
 
             self.push_screen(WelcomeScreen())
+
+    def on_resize(self, event: events.Resize) -> None:
+        is_small = event.size.width < SMALLEST[0] or event.size.height < SMALLEST[1]
+        if is_small and not self._was_told_of_size:
+            self._was_told_of_size = True
+            self.notify(
+                f"This terminal has {event.size.width} × {event.size.height} characters; from"
+                f" {SMALLEST[0]} × {SMALLEST[1]} on everything has room.",
+                severity="warning",
+                markup=False,
+            )
 
     async def on_unmount(self) -> None:
         await self.services.engines.close_all()

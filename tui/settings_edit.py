@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from localllm.config import Settings, load_settings
 from localllm.setting_values import quoted
-from localllm.settings_file import SettingsFile
+
+if TYPE_CHECKING:
+    from localllm.settings_file import SettingsFile
 
 KEYMAP = "keymap"
 

@@ -20,7 +20,7 @@ DARK = Theme(
     panel="#262a33",
     dark=True,
     variables={
-        "block-cursor-background": "#2b4250",
+        "block-cursor-background": "#263a46",
         "block-cursor-foreground": "#f2f4f7",
         "block-cursor-blurred-background": "#28323b",
         "block-cursor-blurred-foreground": "#dcdfe4",
@@ -43,7 +43,7 @@ LIGHT = Theme(
     name="localllm-light",
     primary="#1f6a80",
     secondary="#555c84",
-    accent="#8c5a0f",
+    accent="#84540d",
     success="#3f6b1c",
     warning="#7d5700",
     error="#b02a3d",

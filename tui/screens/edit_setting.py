@@ -80,7 +80,7 @@ class EditSetting(ModalScreen[bool]):
         yield Footer(show_command_palette=False)
 
     def on_mount(self) -> None:
-        self.run_worker(self._look())
+        self._looking = self.run_worker(self._look())
         if not self._choices():
             self.query_one(Box).focus()
             return
@@ -93,7 +93,9 @@ class EditSetting(ModalScreen[bool]):
             value = self.query_one(FilterList).row_id
         else:
             value = self.query_one("Box.-value", Box).value.strip()
-        if value is not None:
+        if value == self._now():
+            self.action_leave()
+        elif value is not None:
             self.run_worker(self._save(value), exclusive=True)
 
     @on(FilterList.Chosen)
@@ -123,7 +125,7 @@ class EditSetting(ModalScreen[bool]):
     def _about(self, settings: Settings) -> str:
         source = where_from(settings, self._setting)
         default = Settings().text(self._setting) or "nothing"
-        return f"From: {source}. By itself: {default}. Takes effect {group_of(self._setting).takes_effect}."
+        return f"From: {source}. Default: {default}. Takes effect {group_of(self._setting).takes_effect}."
 
     async def _look(self) -> None:
         """Remember the file as it is, so that a change by another program meanwhile is seen."""
@@ -134,8 +136,10 @@ class EditSetting(ModalScreen[bool]):
 
     async def _save(self, value: str) -> None:
         try:
-            file = self._file = self._file or await asyncio.to_thread(SettingsFile)
-            await asyncio.to_thread(write_setting, file, self._setting, value)
+            await self._looking.wait()
+            if self._file is None:
+                raise RequestError("The settings file could not be read.", hint="Mend it, and come here again.")
+            await asyncio.to_thread(write_setting, self._file, self._setting, value)
             the_app(self).reload_settings(frozenset({self._setting}))
         except RequestError as error:
             self._show_wrong(error)

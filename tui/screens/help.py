@@ -150,6 +150,6 @@ def _row(bound: BoundKey, heading: str) -> Row:
         bound.id,
         (bound.description, keys, bound.help),
         heading,
-        search=f"{bound.id} {bound.where} {bound.keys}",
+        search=f"{bound.id} {bound.where}",
         styles=("", "bold $primary", "$text-muted"),
     )

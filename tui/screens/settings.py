@@ -125,5 +125,5 @@ class SettingsScreen(ModeScreen):
 
     def _sentences(self, settings: Settings, name: str) -> Iterator[str]:
         default = Settings().text(name) or "nothing"
-        yield f"By itself: {default}. Takes effect {group_of(name).takes_effect}."
+        yield f"Default: {default}. Takes effect {group_of(name).takes_effect}."
         yield overrides(settings, name) or f"Kept in {paths.config_file()}; {Settings.variable(name)} goes before it."

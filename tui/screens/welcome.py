@@ -101,13 +101,13 @@ class WelcomeScreen(ModalScreen[None]):
             offer = self._offers[at]
             self.app.post_message(ChatWith(offer.ref) if offer.is_here else FetchModel(offer.ref))
 
-    async def on_key(self, event: events.Key) -> None:
+    def on_key(self, event: events.Key) -> None:
         # The text speaks of these keys, and a screen like this one hides the app's.
         mode = next((mode for mode in ALL_MODES if mode.key == event.key), None)
         if mode is not None:
             event.stop()
-            await self.dismiss()
-            await self.app.switch_mode(mode.name)
+            self.dismiss()
+            self.app.call_later(self.app.switch_mode, mode.name)
 
     def action_look_around(self) -> None:
         self.dismiss()
