@@ -148,5 +148,7 @@ class EditSetting(ModalScreen[bool]):
 
     def _show_wrong(self, error: LocalLLMError) -> None:
         wrong = self.query_one("#setting-wrong", Static)
-        wrong.update(f"✗ {error.message} {error.hint or ''}".rstrip())
+        # Of a value that is not allowed, the hint is the setting's own help, which stands above.
+        hint = error.hint if error.hint != Settings.help(self._setting) else None
+        wrong.update(f"✗ {error.message} {hint or ''}".rstrip())
         wrong.add_class("-shown")
