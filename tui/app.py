@@ -17,6 +17,7 @@ from tui.commands import AppCommands
 from tui.engines import Engines, OpenLLM
 from tui.first_run import is_first_run
 from tui.modes import ALL_MODES
+from tui.screens.mode import ModeScreen
 from tui.services import Services
 from tui.settings_edit import reloaded
 from tui.themes import OWN_THEMES, chosen_theme
@@ -49,7 +50,7 @@ class LocalLLM(App[None]):
         Binding(
             "ctrl+p", "command_palette", "Commands", id="app.commands", priority=True, tooltip="Find what can be done"
         ),
-        Binding("f8", "choose_theme", "Theme", id="app.theme", show=False, tooltip="Choose the colours"),
+        Binding("f12", "choose_theme", "Theme", id="app.theme", show=False, tooltip="Choose the colours"),
         Binding("ctrl+q", "quit", "Quit", id="app.quit", show=False, priority=True),
     ]
 
@@ -96,7 +97,7 @@ class LocalLLM(App[None]):
             if name in self.available_themes:
                 self.theme = name
             else:
-                self.notify(f"There is no theme {name}. F8 shows which there are.", severity="warning", markup=False)
+                self.notify(f"There is no theme {name}. F12 shows which there are.", severity="warning", markup=False)
         if "keymap" in names:
             self.set_keymap(dict(settings.keymap))
 
@@ -144,13 +145,13 @@ class LocalLLM(App[None]):
             self.exit()
 
     async def on_chat_with(self, message: messages.ChatWith) -> None:
-        await self._hand_over("chat", message)
+        await self._go("chat", message.ref)
 
     async def on_quantize_model(self, message: messages.QuantizeModel) -> None:
-        await self._hand_over("quantize", message)
+        await self._go("quantize", message.ref)
 
     async def on_serve_model(self, message: messages.ServeModel) -> None:
-        await self._hand_over("serve", message)
+        await self._go("serve", message.ref)
 
     async def on_fetch_model(self, message: messages.FetchModel) -> None:
         downloads = getattr(self.services, "downloads", None)
@@ -158,15 +159,11 @@ class LocalLLM(App[None]):
             downloads.start(message.ref)
         await self.switch_mode("models")
 
-    async def on_open_conversation(self, message: messages.OpenConversation) -> None:
-        if not message.is_delivered:
-            await self.switch_mode("chat")
-            self.screen.post_message(messages.OpenConversation(message.conversation_id, is_delivered=True))
-
-    async def _hand_over(self, mode: str, message: messages.AboutModel) -> None:
-        if not message.is_delivered:
-            await self.switch_mode(mode)
-            self.screen.post_message(message.delivered())
+    async def _go(self, mode: str, ref: str) -> None:
+        """Show a screen with a model chosen."""
+        await self.switch_mode(mode)
+        if isinstance(self.screen, ModeScreen):
+            await self.screen.choose(ref)
 
     def _engine_changed(self, ref: str) -> None:
         self.broadcast(messages.EngineChanged(ref))

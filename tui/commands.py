@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -13,8 +14,10 @@ from textual.dom import DOMNode
 from textual.types import IgnoreReturnCallbackType
 from textual.widget import Widget
 
+from localllm.errors import LocalLLMError
+from localllm.gguf.problems import printable
 from tui.keys import bindings_here
-from tui.messages import ChatWith, OpenConversation
+from tui.messages import ChatWith
 
 if TYPE_CHECKING:
     from tui.app import LocalLLM
@@ -104,7 +107,12 @@ class AppCommands(Provider):
         return take
 
     def _models_and_conversations(self) -> list[Command]:
-        return [*self._models(), *self._conversations()]
+        """Return what is found on the disk. What cannot be read is not offered; its own screen says why."""
+        found: list[Command] = []
+        for kind in (self._models, self._conversations):
+            with suppress(LocalLLMError, OSError):
+                found += kind()
+        return found
 
     def _models(self) -> Iterator[Command]:
         from localllm.store.inventory import Inventory
@@ -112,15 +120,24 @@ class AppCommands(Provider):
         inventory = Inventory(self._localllm.services.settings.model_dirs)
         for model in inventory.models:
             ref = inventory.ref(model)
-            yield Command(f"Chat with {ref}", lambda ref=ref: self.app.post_message(ChatWith(ref)), "Begin a chat")
+            yield Command(f"Chat with {printable(ref, 200)}", self._chat_beginner(ref), "Begin a chat")
+
+    def _chat_beginner(self, ref: str) -> IgnoreReturnCallbackType:
+        return lambda: self.app.post_message(ChatWith(ref))
 
     def _conversations(self) -> Iterator[Command]:
         store = getattr(self._localllm.services, "conversations", None)
         if store is None:
             return
         for one in store.conversations(limit=N_CONVERSATIONS):
-            title = one.title or "Untitled"
-            yield Command(f"Open: {title}", lambda id=one.id: self.app.post_message(OpenConversation(id)), "A chat")
+            yield Command(f"Open: {printable(one.title or 'Untitled', 200)}", self._opener(one.id), "A conversation")
+
+    def _opener(self, conversation_id: int) -> IgnoreReturnCallbackType:
+        async def show() -> None:
+            await self.app.switch_mode("chat")
+            await self.app.screen.show_conversation(conversation_id)  # type: ignore[attr-defined, unused-ignore]
+
+        return show
 
 
 def _prompt(command: Command, title: Content) -> Content:

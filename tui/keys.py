@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 
+from textual.app import App
 from textual.binding import Binding, BindingType
 from textual.dom import DOMNode
 from textual.screen import Screen
@@ -87,18 +88,25 @@ def all_bindings(keymap: Mapping[str, str]) -> list[BoundKey]:
 def bindings_here(screen: Screen[object], keymap: Mapping[str, str]) -> list[tuple[DOMNode, Binding, BoundKey]]:
     """Return what can be done on a screen now, the focused widget's first, and then everywhere: nodes and bindings."""
     focused = list(screen.focused.ancestors_with_self) if screen.focused else []
-    nodes = dict.fromkeys([*focused, *screen.walk_children(), screen, screen.app])
     found: dict[str, tuple[DOMNode, Binding, BoundKey]] = {}
-    for node in nodes:
-        if node is not screen.app and node is not screen and not node.display:
-            continue
-        for cls in type(node).__mro__:
-            own = cls.__dict__.get("BINDINGS", ())
-            for bound in bindings_of(own, keymap):
-                binding = next(one for one in Binding.make_bindings(own) if one.id == bound.id)
-                if bound.id not in found and screen.app._check_action_state(binding.action, node):
-                    found[bound.id] = (node, binding, bound)
+    # A long conversation has thousands of widgets of a few kinds: the first one of each kind stands for all.
+    kinds: dict[type[DOMNode], DOMNode] = {}
+    for node in (*focused, *screen.walk_children(), screen, screen.app):
+        if isinstance(node, Screen | App) or node.display:
+            kinds.setdefault(type(node), node)
+    for kind, node in kinds.items():
+        for binding, bound in _own_bindings(kind, keymap):
+            if bound.id not in found and screen.app._check_action_state(binding.action, node):
+                found[bound.id] = (node, binding, bound)
     return list(found.values())
+
+
+def _own_bindings(kind: type[DOMNode], keymap: Mapping[str, str]) -> Iterator[tuple[Binding, BoundKey]]:
+    for cls in kind.__mro__:
+        bindings = cls.__dict__.get("BINDINGS", ())
+        firsts = {binding.id: binding for binding in reversed([*Binding.make_bindings(bindings)])}
+        for bound in bindings_of(bindings, keymap):
+            yield firsts[bound.id], bound
 
 
 def clashes(keys: str, bound: BoundKey, known: Iterable[BoundKey]) -> list[BoundKey]:

@@ -2,51 +2,40 @@
 
 from __future__ import annotations
 
-from typing import Self
-
 from textual.message import Message
 
 
-class AboutModel(Message):
-    """Asks another screen to do something with a model. The app shows that screen, and hands it the message."""
+class ChatWith(Message):
+    """Begin a conversation with a model."""
 
     def __init__(self, ref: str) -> None:
         super().__init__()
         self.ref = ref
         """A name that the store knows, a path, or "@remote"."""
-        self.is_delivered = False
-        """Whether it comes from the app, and so is not to be handed on."""
-
-    def delivered(self) -> Self:
-        """Return the message that the screen gets."""
-        copy = type(self)(self.ref)
-        copy.is_delivered = True
-        return copy
 
 
-class ChatWith(AboutModel):
-    """Begin a conversation with a model."""
-
-
-class QuantizeModel(AboutModel):
+class QuantizeModel(Message):
     """Show the workshop with this model chosen."""
 
+    def __init__(self, ref: str) -> None:
+        super().__init__()
+        self.ref = ref
 
-class ServeModel(AboutModel):
+
+class ServeModel(Message):
     """Show the server's screen with this model chosen."""
 
+    def __init__(self, ref: str) -> None:
+        super().__init__()
+        self.ref = ref
 
-class FetchModel(AboutModel):
+
+class FetchModel(Message):
     """Begin to fetch a model, and show how far it is."""
 
-
-class OpenConversation(Message):
-    """Show a conversation."""
-
-    def __init__(self, conversation_id: int, *, is_delivered: bool = False) -> None:
+    def __init__(self, ref: str) -> None:
         super().__init__()
-        self.conversation_id = conversation_id
-        self.is_delivered = is_delivered
+        self.ref = ref
 
 
 class ModelsChanged(Message):

@@ -86,7 +86,6 @@ async def test_the_palette_changes_the_theme_and_opens_settings(app: LocalLLM) -
 
 async def test_the_palette_begins_a_chat_with_a_model(app: LocalLLM, monkeypatch: pytest.MonkeyPatch) -> None:
     posted: list[object] = []
-    monkeypatch.setattr(AppCommands, "_models_and_conversations", lambda self: list(self._models()))
     monkeypatch.setattr("localllm.store.inventory.Inventory.models", property(lambda self: ["one"]))
     monkeypatch.setattr("localllm.store.inventory.Inventory.ref", lambda self, model: "org/[b]model")
     monkeypatch.setattr(app, "post_message", posted.append)

@@ -150,13 +150,13 @@ async def test_a_broken_file_is_told_of_and_left_alone(app: LocalLLM) -> None:
 
 async def test_a_theme_is_shown_while_one_chooses_and_kept_on_enter(app: LocalLLM) -> None:
     async with app.run_test(size=(80, 24)) as pilot:
-        await pilot.press("f8")
+        await pilot.press("f12")
         await until(pilot, lambda: isinstance(app.screen, EditSetting))
         await pilot.press(*"nord")
         await until(pilot, lambda: app.theme == "nord")
         await pilot.press("escape")
         await until(pilot, lambda: app.theme == "localllm-dark")
-        await pilot.press("f8")
+        await pilot.press("f12")
         await until(pilot, lambda: isinstance(app.screen, EditSetting))
         await pilot.press(*"nord", "enter")
         await until(pilot, lambda: app.services.settings.theme == "nord")

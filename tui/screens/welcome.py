@@ -15,6 +15,7 @@ from textual.screen import ModalScreen
 from textual.widgets import OptionList, Static
 from textual.widgets.option_list import Option
 
+from localllm.gguf.problems import printable
 from tui.first_run import Offer, demo_offer, mark_welcomed, offers
 from tui.messages import ChatWith, FetchModel
 from tui.modes import ALL_MODES
@@ -114,5 +115,5 @@ class WelcomeScreen(ModalScreen[None]):
 
 
 def _line(offer: Offer) -> Content:
-    title = Content(f" {offer.title} ").truncate(40, ellipsis=True)
+    title = Content(f" {printable(offer.title, 60)} ").truncate(40, ellipsis=True)
     return title + Content.styled(f" {offer.note}", "$text-muted")

@@ -14,6 +14,7 @@ from textual.message import Message
 from textual.widgets import Input, OptionList
 from textual.widgets.option_list import Option
 
+from localllm.gguf.problems import printable
 from tui.widgets.box import Box
 
 _MOVES = {"up": "cursor_up", "down": "cursor_down", "pageup": "page_up", "pagedown": "page_down"}
@@ -188,7 +189,7 @@ class FilterList(Vertical):
             is_last = number == len(row.cells) - 1
             cells = left if is_last or number >= len(self._widths) else self._widths[number]
             style = row.styles[number] if number < len(row.styles) else ""
-            part = Content.styled(cell.replace("\n", " "), style) if style else Content(cell.replace("\n", " "))
+            part = Content.styled(printable(cell, width), style)
             gap = 0 if is_last else 1
             parts.append(part.truncate(max(1, cells - gap), ellipsis=True, pad=not is_last) + " " * gap)
             left -= cells
