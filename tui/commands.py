@@ -15,7 +15,6 @@ from textual.types import IgnoreReturnCallbackType
 from textual.widget import Widget
 
 from localllm.errors import LocalLLMError
-from localllm.gguf.problems import printable
 from tui.keys import bindings_here
 from tui.messages import ChatWith
 
@@ -115,6 +114,7 @@ class AppCommands(Provider):
         return found
 
     def _models(self) -> Iterator[Command]:
+        from localllm.gguf.problems import printable
         from localllm.store.inventory import Inventory
 
         inventory = Inventory(self._localllm.services.settings.model_dirs)
@@ -126,6 +126,8 @@ class AppCommands(Provider):
         return lambda: self.app.post_message(ChatWith(ref))
 
     def _conversations(self) -> Iterator[Command]:
+        from localllm.gguf.problems import printable
+
         store = getattr(self._localllm.services, "conversations", None)
         if store is None:
             return

@@ -73,7 +73,7 @@ def bindings_of(bindings: Iterable[BindingType], keymap: Mapping[str, str]) -> I
     for name, several in made.items():
         defaults = ",".join(dict.fromkeys(binding.key for binding in several))
         first = several[0]
-        yield BoundKey(name, first.description, defaults, keymap.get(name, defaults), first.tooltip)
+        yield BoundKey(name, first.description or name, defaults, keymap.get(name, defaults), first.tooltip)
 
 
 def all_bindings(keymap: Mapping[str, str]) -> list[BoundKey]:
