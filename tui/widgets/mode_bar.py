@@ -37,7 +37,7 @@ class ModeBar(Horizontal):
         & Label { padding: 0 1; color: $text-muted; }
         & #app-name { color: $primary; text-style: bold; width: 10; }
         & .-here { background: $primary; color: $background; text-style: bold; }
-        & .-here:nocolor { text-style: bold reverse; }
+        & .-here:nocolor { text-style: bold underline; }
         & .-here:ansi { background: ansi_default; color: ansi_default; text-style: bold reverse; }
         & ModeTab:hover { color: $text; }
     }
