@@ -101,7 +101,7 @@ class ChatScreen(ModeScreen):
         if store.notice:
             self._warn(store.notice)
         store.on_notice = self._heard_of_notice
-        self._sessions = Sessions(store, self.services.engines, self.services.settings, self._heard)
+        self._sessions = Sessions(store, self.services.engines, lambda: self.services.settings, self._heard)
         self.services.sessions = self._sessions
         self._shelf = ChatShelf(self, store)
         await self.refresh_list()
@@ -133,6 +133,7 @@ class ChatScreen(ModeScreen):
 
     async def show_conversation(self, conversation_id: int, node_id: int | None = None) -> None:
         """Show a conversation, at one of its messages if that is said."""
+        await self._is_open.wait()
         assert self._store is not None
         conversation = await asyncio.to_thread(self._store.conversation, conversation_id)
         await self._show(conversation, node_id)
@@ -193,9 +194,12 @@ class ChatScreen(ModeScreen):
         """Tell the user something that is not a problem."""
         self.notify(text, markup=False)
 
-    @work(exclusive=True, group="show")
-    async def chat_with(self, ref: str) -> None:
+    async def choose(self, ref: str) -> None:
         """Begin a conversation with a model."""
+        self._chat_with(ref)
+
+    @work(exclusive=True, group="show")
+    async def _chat_with(self, ref: str) -> None:
         await self._is_open.wait()
         await self._begin(model=ref)
         await self.refresh_list()
@@ -272,7 +276,7 @@ class ChatScreen(ModeScreen):
             await session.send(text)
         except LocalLLMError as error:
             self.talk.give_back(text)
-            self.talk.complain(error)
+            self.localllm.show_error(error)
 
     @on(TextArea.Changed)
     def _typed(self) -> None:
@@ -417,5 +421,7 @@ class ChatScreen(ModeScreen):
         await self.talk.guarded(self._shelf.do(wish, conversation_id))
 
     def on_resize(self, event: events.Resize) -> None:
-        if self._sidebar_wanted is None:
-            self.query_one(ConversationList).display = event.size.width >= _WIDE
+        wanted = {"auto": None, "show": True, "hide": False}[self.services.settings.sidebar]
+        if self._sidebar_wanted is not None:
+            wanted = self._sidebar_wanted
+        self.query_one(ConversationList).display = event.size.width >= _WIDE if wanted is None else wanted

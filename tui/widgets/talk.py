@@ -25,6 +25,7 @@ from tui.chat.events import (
 )
 from tui.chat.meter import Figures
 from tui.chat.session import ChatSession
+from tui.screens.mode import the_app
 from tui.widgets.chat_footer import ChatFooter
 from tui.widgets.composer import Composer
 from tui.widgets.engine_notice import EngineNotice
@@ -129,7 +130,7 @@ class Talk(Vertical):
                 self.show_engine()
             case Refused():
                 self.give_back(event.text)
-                self.complain(event.error)
+                the_app(self).show_error(event.error)
 
     @work(group="do")
     async def do(self, what: Callable[[ChatSession], Coroutine[Any, Any, None]]) -> None:
@@ -142,11 +143,7 @@ class Talk(Vertical):
         try:
             await work
         except LocalLLMError as error:
-            self.complain(error)
-
-    def complain(self, error: LocalLLMError) -> None:
-        """Tell the user of an error, and what to do."""
-        self.notify("\n".join(filter(None, (error.message, error.hint))), severity="error", markup=False)
+            the_app(self).show_error(error)
 
     @on(Transcript.RegenerateRequested)
     def _regenerate(self, event: Transcript.RegenerateRequested) -> None:

@@ -17,6 +17,7 @@ import pytest
 
 from localllm.conversations import ConversationStore
 from tests.demo_model import require_demo_model
+from tui.first_run import mark_welcomed
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="needs a pty")
 
@@ -45,12 +46,7 @@ class Terminal:
     def __init__(self, program: str, home: Path) -> None:
         self.shown = b""
         self._master, slave = pty.openpty()
-        environment = {
-            **os.environ,
-            "LOCALLLM_HOME": str(home),
-            "TERM": "xterm-256color",
-            "PYTHONPATH": str(REPOSITORY),
-        }
+        ours = {"LOCALLLM_HOME": str(home), "TERM": "xterm-256color", "PYTHONPATH": str(REPOSITORY)}
         self.process = subprocess.Popen(
             [sys.executable, "-c", program],
             stdin=slave, stdout=slave, stderr=slave, env={**os.environ, **ours}, cwd=REPOSITORY, start_new_session=True,
@@ -80,6 +76,7 @@ class Terminal:
 
 @pytest.fixture
 def start(home: Path) -> Iterator[Callable[[str], Terminal]]:
+    mark_welcomed()
     started: list[Terminal] = []
 
     def begin(program: str) -> Terminal:

@@ -11,11 +11,13 @@ from tests.demo_model import require_demo_model
 from tests.tui.chat.talking import Chat
 from tests.tui.driving import until
 from tui.app import LocalLLM
+from tui.first_run import mark_welcomed
 
 
 @pytest.mark.real
 async def test_the_demo_model_answers(home: Path) -> None:
     require_demo_model()
+    mark_welcomed()
     app = LocalLLM(load_settings({"model": "smollm2", "n_ctx": 512, "max_tokens": 16}))
     async with app.run_test(size=(80, 24)) as pilot:
         chat = await Chat.opened(app, pilot)
