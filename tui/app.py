@@ -58,6 +58,8 @@ class LocalLLM(App[None]):
     def __init__(self, settings: Settings | None = None, open_llm: OpenLLM | None = None) -> None:
         super().__init__()
         self._was_told_of_size = False
+        # The chat's screen makes the file of conversations, by which one would not be new any more.
+        self._is_first_run = is_first_run()
         settings = settings or load_settings()
         self.services = Services(settings, Engines(self._engine_changed, open_llm, settings))
         for theme in OWN_THEMES:
@@ -71,7 +73,7 @@ class LocalLLM(App[None]):
 
     def on_mount(self) -> None:
         self.apply_settings(frozenset({"theme", "keymap"}))
-        if is_first_run():
+        if self._is_first_run:
             from tui.screens.welcome import WelcomeScreen
 
             self.push_screen(WelcomeScreen())
