@@ -41,11 +41,20 @@ class LocalLLM(App[None]):
         super().__init__()
         settings = settings or load_settings()
         self.services = Services(settings, Engines(self._engine_changed, open_llm))
+        self.services.server.changed = lambda: self.broadcast(messages.ServerChanged())
         for theme in OWN_THEMES:
             self.register_theme(theme)
         self.theme = chosen_theme(AUTO, self.console.color_system, os.environ)
 
+    async def on_serve_model(self, message: messages.ServeModel) -> None:
+        from tui.screens.serve import ServeScreen
+
+        await self.switch_mode("serve")
+        if isinstance(self.screen, ServeScreen):
+            self.screen.choose(message.ref)
+
     async def on_unmount(self) -> None:
+        await self.services.server.close()
         await self.services.engines.close_all()
 
     def _engine_changed(self, ref: str) -> None:
