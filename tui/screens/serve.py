@@ -200,7 +200,7 @@ class ServeScreen(ModeScreen):
 
     def action_filter_log(self) -> None:
         self.query_one(Panes).show_pane("pane-log")
-        self.notify(f"The log from level {self.query_one(ServerLog).cycle_level()} on.")
+        self.query_one(ServerLog).cycle_level()
 
     def action_toggle_load(self) -> None:
         model = self._chosen

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import ClassVar
 
 from textual import on
+from textual.binding import Binding, BindingType
 from textual.content import Content
 from textual.widgets import OptionList
 from textual.widgets.option_list import Option
@@ -22,7 +24,9 @@ class PickList(OptionList):
         background: $background;
     }
     """
-    BINDINGS = [("space", "select", "Pick")]  # noqa: RUF012
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("space", "select", "Pick", id="pick.toggle", show=False, tooltip="Pick, or pick off"),
+    ]
 
     def __init__(self, id: str | None = None) -> None:
         super().__init__(id=id, compact=True)

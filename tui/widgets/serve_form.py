@@ -21,7 +21,7 @@ Model = tuple[str, str]
 """What to ask the store for, and what to say of it."""
 
 
-class ServeForm(VerticalScroll):
+class ServeForm(VerticalScroll, can_focus=False):
     """The fields of a `ServeRequest`."""
 
     DEFAULT_CSS = """
