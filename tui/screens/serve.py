@@ -293,11 +293,15 @@ class ServeScreen(ModeScreen):
         self.query_one(ServedModels).show(view.models)
         self.query_one(Activity).show(view.history.moments)
         self.query_one(ServerLog).show(log)
-        if view.models:
-            self.query_one(SnippetView).show(
-                snippets(view.url, str(view.models[0]["id"]), has_key=bool(self.server.key))
-            )
+        self._show_snippets()
         self.refresh_bindings()
+
+    @on(ServedModels.RowHighlighted)
+    def _show_snippets(self) -> None:
+        model = self._chosen
+        if model is not None:
+            view = self.server.view
+            self.query_one(SnippetView).show(snippets(view.url, str(model["id"]), has_key=bool(self.server.key)))
 
     def _switch(self, to: str) -> None:
         switcher = self.query_one(ContentSwitcher)

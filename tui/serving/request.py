@@ -23,7 +23,7 @@ class ServeRequest:
     """One server to start."""
 
     models: tuple[str, ...] = ()
-    """Names or paths; none: the default model."""
+    """Names or paths; none: all that are on this computer."""
     host: str = "127.0.0.1"
     port: int = 8080
     key: str = ""

@@ -81,7 +81,7 @@ class ServeForm(VerticalScroll, can_focus=False):
             self.request = request
 
     def compose(self) -> ComposeResult:
-        yield Label("Models to serve", classes="heading")
+        yield Label("Models to serve (none picked: all of them)", classes="heading")
         yield PickList(id="serve-models")
         yield Static("There is no model on this disk yet: fetch one with F3.", id="serve-empty")
         yield Label("Where, and for whom", classes="heading")
