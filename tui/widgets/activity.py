@@ -25,6 +25,9 @@ class Activity(Horizontal):
     Activity Plot {
         height: 1fr;
     }
+    Activity #throughput {
+        margin-right: 2;
+    }
     """
 
     def compose(self) -> ComposeResult:
