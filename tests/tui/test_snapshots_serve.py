@@ -149,7 +149,7 @@ def test_hardware_parts(
 
     async def part(pilot: Pilot[None]) -> None:
         await pilot.press("f6", *["v"] * n_views)
-        await until(pilot, lambda: ("Remove files" if n_views == 1 else "2 threads") in screen_text(app))
+        await until(pilot, lambda: ("Remove files" if n_views == 1 else "Q4_1") in screen_text(app))
         await until(pilot, lambda: n_views == 1 or "Choose a model" not in screen_text(app))
 
     assert snap_compare(app, terminal_size=SIZES[0], run_before=part)

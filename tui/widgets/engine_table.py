@@ -12,9 +12,10 @@ from localllm.printable import harmless
 from tui.engines import EngineState
 from tui.figures import format_bytes
 
-_COLUMNS = ("engine", "state", "memory", "context", "cells", "kept", "in RAM", "made")
-_RIGHT = (2, 3, 4, 5, 6, 7)
-_MAX_NAME = 24
+_COLUMNS = {"engine": 20, "state": 11, "memory": 8, "context": 7, "cells": 5, "kept": 4, "in RAM": 8}
+"""Columns and their widths: fixed, so that nothing jumps while figures change."""
+_RIGHT = (2, 3, 4, 5, 6)
+_MAX_NAME = 20
 
 
 class EngineTable(DataTable[Text]):
@@ -33,8 +34,8 @@ class EngineTable(DataTable[Text]):
         self._refs: list[str] = []
 
     def on_mount(self) -> None:
-        for column in _COLUMNS:
-            self.add_column(column, key=column)
+        for column, width in _COLUMNS.items():
+            self.add_column(column, width=width)
 
     @property
     def chosen(self) -> str | None:
@@ -54,7 +55,7 @@ class EngineTable(DataTable[Text]):
         for number, row in enumerate(rows):
             for column, cell in enumerate(row):
                 if self.get_cell_at((number, column)) != cell:  # type: ignore[arg-type]
-                    self.update_cell_at((number, column), cell, update_width=True)  # type: ignore[arg-type]
+                    self.update_cell_at((number, column), cell)  # type: ignore[arg-type]
 
 
 def _row(state: EngineState, stats: EngineStats | None) -> tuple[Text, ...]:
@@ -69,6 +70,5 @@ def _row(state: EngineState, stats: EngineStats | None) -> tuple[Text, ...]:
         f"{stats.n_cells_used / stats.n_cells:.0%}" if stats and stats.n_cells else "",
         str(stats.n_cached_prefixes) if stats else "",
         format_bytes(stats.host_cache_bytes) if stats and stats.host_cache_bytes else "",
-        f"{stats.n_tokens_decoded:,}" if stats else "",
     )
     return tuple(Text(text, justify="right" if n in _RIGHT else "left") for n, text in enumerate(texts))

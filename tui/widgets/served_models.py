@@ -11,9 +11,10 @@ from textual.widgets import DataTable
 from localllm.printable import harmless
 from tui.figures import format_bytes, span
 
-_COLUMNS = ("model", "state", "memory", "context", "runs", "waits", "cells", "idle")
-_MAX_NAME = 22
-_RIGHT = (2, 3, 4, 5, 6, 7)
+_COLUMNS = {"model": 20, "state": 14, "memory": 8, "context": 7, "runs": 7, "cells": 5, "idle": 5}
+"""Columns and their widths: fixed, so that nothing jumps while figures change."""
+_MAX_NAME = 20
+_RIGHT = (2, 3, 4, 5, 6)
 
 
 class ServedModels(DataTable[Text]):
@@ -33,8 +34,8 @@ class ServedModels(DataTable[Text]):
         self._names: list[str] = []
 
     def on_mount(self) -> None:
-        for column in _COLUMNS:
-            self.add_column(column, key=column)
+        for column, width in _COLUMNS.items():
+            self.add_column(column, width=width)
 
     @property
     def chosen(self) -> str | None:
@@ -53,7 +54,7 @@ class ServedModels(DataTable[Text]):
         for number, model in enumerate(models):
             for column, cell in enumerate(_row(model)):
                 if self.get_cell_at((number, column)) != cell:  # type: ignore[arg-type]
-                    self.update_cell_at((number, column), cell, update_width=True)  # type: ignore[arg-type]
+                    self.update_cell_at((number, column), cell)  # type: ignore[arg-type]
 
 
 def _row(model: dict[str, Any]) -> tuple[Text, ...]:
@@ -62,12 +63,18 @@ def _row(model: dict[str, Any]) -> tuple[Text, ...]:
         _state(model),
         format_bytes(model["memory_bytes"]) if model.get("memory_bytes") else "",
         f"{model['context_length']:,}" if model.get("context_length") else "",
-        f"{model['running']}/{model['slots']}" if model.get("slots") else "",
-        str(model["waiting"]) if model.get("slots") else "",
+        _runs(model),
         f"{model['kv_cells_used'] / model['kv_cells']:.0%}" if model.get("kv_cells") else "",
         span(model["idle_s"]) if model.get("idle_s") is not None else "",
     )
     return tuple(Text(text, justify="right" if n in _RIGHT else "left") for n, text in enumerate(texts))
+
+
+def _runs(model: dict[str, Any]) -> str:
+    """Return what runs, of how many, and what waits: "4/4 +2"."""
+    if not model.get("slots"):
+        return ""
+    return f"{model['running']}/{model['slots']}" + (f" +{model['waiting']}" if model["waiting"] else "")
 
 
 def _state(model: dict[str, Any]) -> str:

@@ -16,7 +16,8 @@ from tui.machine.history import SpeedRun
 from tui.widgets.plot import Plot, Series
 from tui.widgets.plot_scale import Axis
 
-_COLUMNS = ("when", "model", "type", "reads", "writes", "version", "machine")
+_COLUMNS = {"when": 16, "model": 20, "type": 7, "reads": 7, "writes": 7, "version": 8, "machine": 52}
+"""Columns and their widths: fixed, so that nothing jumps while figures change."""
 _RIGHT = (3, 4)
 _MAX_NAME, _MAX_MACHINE = 20, 40
 
@@ -52,7 +53,9 @@ class SpeedView(Vertical):
         yield Plot(x_axis=Axis("run"), y_axis=Axis("tokens/s", low=0.0), empty="No measurement yet.", id="speed-plot")
 
     def on_mount(self) -> None:
-        self.query_one(DataTable).add_columns(*_COLUMNS)
+        table = self.query_one(DataTable)
+        for column, width in _COLUMNS.items():
+            table.add_column(column, width=width)
 
     @property
     def chosen(self) -> str | None:
