@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import http.client
 import json
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +14,7 @@ _TIMEOUT_S = 5.0
 _LOAD_TIMEOUT_S = 600.0
 _MAX_BYTES = 16 << 20
 _MAX_WORDS = 300
-_UNAUTHORIZED = 401
+_OK, _UNAUTHORIZED = 200, 401
 
 
 class NeedsKey(ServerError):
@@ -49,7 +48,7 @@ class ServerAPI:
     def metrics(self) -> str:
         """Return what Prometheus reads."""
         status, data = self._ask("GET", "/metrics")
-        if status != http.HTTPStatus.OK:
+        if status != _OK:
             raise self._refusal(status, data)
         return data.decode("utf-8", "replace")
 
@@ -63,7 +62,7 @@ class ServerAPI:
 
     def _json(self, method: str, path: str, body: Any = None, timeout_s: float = _TIMEOUT_S) -> Any:
         status, data = self._ask(method, path, body, timeout_s)
-        if status != http.HTTPStatus.OK:
+        if status != _OK:
             raise self._refusal(status, data)
         try:
             return json.loads(data)
@@ -71,6 +70,8 @@ class ServerAPI:
             return None
 
     def _ask(self, method: str, path: str, body: Any = None, timeout_s: float = _TIMEOUT_S) -> tuple[int, bytes]:
+        import http.client
+
         parts = urlsplit(self.url)
         kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
         headers = {"authorization": f"Bearer {self.key}"} if self.key else {}

@@ -50,7 +50,12 @@ class SpeedView(Vertical):
         yield Select[str]((), prompt="Choose a model to measure", id="speed-model", compact=True)
         yield Static("b measures the chosen model: tokens a second, reading and writing.", id="speed-status")
         yield DataTable[Text](id="speed-table", cursor_type="row")
-        yield Plot(x_axis=Axis("run"), y_axis=Axis("tokens/s", low=0.0), empty="No measurement yet.", id="speed-plot")
+        yield Plot(
+            x_axis=Axis("run", number=lambda n: f"{n:.0f}" if n.is_integer() else ""),
+            y_axis=Axis("tokens/s", low=0.0),
+            empty="No measurement yet.",
+            id="speed-plot",
+        )
 
     def on_mount(self) -> None:
         table = self.query_one(DataTable)

@@ -6,12 +6,16 @@ import asyncio
 import sys
 import time
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from pathlib import Path
 
+import httpx
 import psutil
 import pytest
 
 from localllm.errors import LocalLLMError, ServerError
+from tests.demo_model import require_demo_model
+from tests.server.live import chat_body
 from tests.tiny_model import write_tiny_model
 from tests.tui.serving.test_request import free_port
 from tui.serving import record
@@ -75,6 +79,24 @@ async def test_a_server_is_started_asked_and_stopped(server: Server, asked: Serv
     await until(lambda: server.view.phase == "stopped")
     assert server.view.error is None
     assert not psutil.pid_exists(pid)
+
+
+@pytest.mark.real
+async def test_tokens_of_a_real_model_are_counted(server: Server, asked: ServeRequest) -> None:
+    demo = require_demo_model()
+    await started(server, replace(asked, models=(f"demo={demo}",), n_ctx=512))
+    await server.refresh()
+    headers = {"authorization": "Bearer secret"}
+    async with httpx.AsyncClient(base_url=server.view.url, headers=headers, timeout=START_S) as client:
+        await server.manage("load", "demo")
+        await server.refresh()
+        response = await client.post("/v1/chat/completions", json=chat_body())
+        assert response.status_code == 200
+    await server.refresh()
+    moments = server.view.history.moments
+    assert any(moment.decode_tok_s > 0 and moment.prefill_tok_s > 0 for moment in moments)
+    assert any(moment.ttft_s is not None and moment.ttft_s > 0 for moment in moments)
+    assert server.view.models[0]["memory_bytes"] > 0
 
 
 async def test_death_is_told_with_the_last_words_and_mended(server: Server, asked: ServeRequest) -> None:
