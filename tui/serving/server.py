@@ -86,6 +86,14 @@ class Server:
         """What clients must send; "": nothing."""
         return self._api.key if self._api else ""
 
+    def busy(self) -> list[str]:
+        """Return what would end with the app, a sentence for each thing."""
+        if self._child is None or not self.is_up:
+            return []
+        n = self.view.n_active
+        doing = "" if not n else " with 1 running request" if n == 1 else f" with {n} running requests"
+        return [f"The server at {self.view.url} stops{doing}; with d on its screen it would go on."]
+
     async def start(self, request: ServeRequest) -> None:
         """Start a server; that it answers is seen later.
 
