@@ -88,13 +88,6 @@ class LocalLLM(App[None]):
                 markup=False,
             )
 
-    async def on_serve_model(self, message: messages.ServeModel) -> None:
-        from tui.screens.serve import ServeScreen
-
-        await self.switch_mode("serve")
-        if isinstance(self.screen, ServeScreen):
-            self.screen.choose(message.ref)
-
     async def on_unmount(self) -> None:
         await self.services.server.close()
         await self.services.engines.close_all()

@@ -100,7 +100,7 @@ class ServeScreen(ModeScreen):
     def on_screen_suspend(self) -> None:
         self.server.is_watched = False
 
-    def choose(self, ref: str) -> None:
+    async def choose(self, ref: str) -> None:
         """Choose this model for the next server."""
         if self.server.is_up:
             self.notify(f"A server runs. Stop it with x to serve {ref}.", markup=False)
