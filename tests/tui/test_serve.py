@@ -17,7 +17,7 @@ from tests.tui.driving import screen_text, until
 from tests.tui.serving.test_request import free_port
 from tui.app import LocalLLM
 from tui.messages import ServeModel
-from tui.screens.confirm import Confirm
+from tui.screens.confirm import ConfirmScreen
 from tui.serving import record
 from tui.widgets.serve_form import ServeForm
 
@@ -231,13 +231,13 @@ async def test_stopping_asks_while_requests_run(app: LocalLLM, monkeypatch: pyte
         server.changed()
         await until(pilot, lambda: "● running" in screen_text(app))
         await pilot.press("x")
-        await until(pilot, lambda: isinstance(app.screen, Confirm))
+        await until(pilot, lambda: isinstance(app.screen, ConfirmScreen))
         assert "2 requests run. Stop the server?" in screen_text(app)
         await pilot.press("n")
-        await until(pilot, lambda: not isinstance(app.screen, Confirm))
+        await until(pilot, lambda: not isinstance(app.screen, ConfirmScreen))
         assert stopped == []
         await pilot.press("x")
-        await until(pilot, lambda: isinstance(app.screen, Confirm))
+        await until(pilot, lambda: isinstance(app.screen, ConfirmScreen))
         await pilot.press("y")
         await until(pilot, lambda: stopped == [True])
 

@@ -16,7 +16,7 @@ from textual.widgets import ContentSwitcher
 from localllm.config import API_KEY_VARIABLE
 from localllm.errors import LocalLLMError
 from tui.messages import ModelsChanged, ServerChanged
-from tui.screens.confirm import Confirm
+from tui.screens.confirm import ConfirmScreen
 from tui.screens.mode import ModeScreen
 from tui.serving.api import NeedsKey
 from tui.serving.server import Server
@@ -240,7 +240,7 @@ class ServeScreen(ModeScreen):
         if n_active or is_second:
             what = "1 request runs" if n_active == 1 else f"{n_active} requests run"
             question = "End it at once? Running answers break off." if is_second else f"{what}. Stop the server?"
-            if not await self.app.push_screen_wait(Confirm(question, "End" if is_second else "Stop")):
+            if not await self.app.push_screen_wait(ConfirmScreen(question, "End" if is_second else "Stop")):
                 return
         try:
             await self.server.stop()

@@ -1,14 +1,15 @@
-"""A checkbox that says with a character, not with a colour, whether it is ticked."""
+"""A box to tick that shows without colour whether it is ticked."""
 
 from __future__ import annotations
 
-from textual.content import Content
 from textual.widgets import Checkbox
 
 
 class Tick(Checkbox):
-    """[x] or [ ], and what it means."""
+    """Textual's own has an X in both states, and another colour."""
 
-    @property
-    def _button(self) -> Content:
-        return Content("[x]" if self.value else "[ ]")
+    BUTTON_INNER = " "
+
+    def watch_value(self) -> None:
+        self.BUTTON_INNER = "X" if self.value else " "
+        super().watch_value()
