@@ -62,6 +62,8 @@ class LocalLLM(App[None]):
         self._is_first_run = is_first_run()
         settings = settings or load_settings()
         self.services = Services(settings, Engines(self._engine_changed, open_llm, settings))
+        self.services.busy_checks.append(self.services.server.busy)
+        self.services.server.changed = lambda: self.broadcast(messages.ServerChanged())
         for theme in OWN_THEMES:
             self.register_theme(theme)
         self.theme = settings.theme if settings.theme in self.available_themes else self.default_theme
@@ -92,6 +94,7 @@ class LocalLLM(App[None]):
     async def on_unmount(self) -> None:
         if self.services.sessions is not None:
             await self.services.sessions.close_all()
+        await self.services.server.close()
         await self.services.engines.close_all()
         if self.services.conversations is not None:
             await asyncio.to_thread(self.services.conversations.close)

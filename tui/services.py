@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from localllm.config import Settings
 from tui.engines import Engines
+from tui.serving.server import Server
 
 if TYPE_CHECKING:
     from localllm.conversations import ConversationStore
@@ -21,6 +22,7 @@ class Services:
     settings: Settings
     """As they are now: look again when `SettingsChanged` comes."""
     engines: Engines
+    server: Server = field(default_factory=Server)
     conversations: ConversationStore | None = None
     """None until it is open, which is soon."""
     sessions: Sessions | None = None
