@@ -83,6 +83,12 @@ class Terminal:
             last_s = time.perf_counter()
         return last_s
 
+    def answered(self, limit_s: float = 5.0) -> float:
+        """Return when the app had written all of its answer to a key."""
+        if not self._read(limit_s):
+            raise TimeoutError(f"nothing was written within {limit_s:g} s")
+        return self.silent()
+
     def close(self) -> None:
         """End the app and all that it started."""
         os.killpg(self._process.pid, signal.SIGKILL)
@@ -162,7 +168,7 @@ def open_part(n_runs: int) -> PartResult:
     opened, pages = [], []
     for _ in range(n_runs):
         with tempfile.TemporaryDirectory() as home:
-            write_conversations(Path(home))
+            write_conversation(Path(home))
             with terminal(Path(home)) as app:
                 pressed_s = app.write(NEXT_CHAT)
                 opened.append(app.until(LAST_WORDS) - pressed_s)
@@ -171,7 +177,7 @@ def open_part(n_runs: int) -> PartResult:
                 app.silent()
                 for _ in range(20):
                     pressed_s = app.write(PAGE_UP)
-                    pages.append(app.silent() - pressed_s)
+                    pages.append(app.answered() - pressed_s)
     add_times(part, "opening", opened)
     add_times(part, "a page up", pages)
     median_s, at_95_s = statistics.median(opened), quantile_95(pages)
@@ -180,8 +186,8 @@ def open_part(n_runs: int) -> PartResult:
     return part
 
 
-def write_conversations(home: Path) -> None:
-    """Write a long conversation, and a short one that is newer."""
+def write_conversation(home: Path) -> None:
+    """Write a long conversation; the app begins with an empty one."""
     from localllm import paths
     from localllm.conversations import ConversationStore
 
@@ -195,8 +201,6 @@ def write_conversations(home: Path) -> None:
         text = f"Question {number}?" if is_question else f"Answer {number}.\n\n{MARKDOWN}"
         parent = store.add(long.id, parent, "user" if is_question else "assistant", text).id
     store.add(long.id, parent, "user", LAST_WORDS)
-    short = store.create(title="Short")
-    store.add(short.id, None, "user", "Hi")
     store.close()
 
 
