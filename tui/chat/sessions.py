@@ -26,7 +26,9 @@ class Sessions:
         listener: gets what happens in each.
     """
 
-    def __init__(self, store: ConversationStore, engines: Engines, settings: Callable[[], Settings], listener: Listener) -> None:
+    def __init__(
+        self, store: ConversationStore, engines: Engines, settings: Callable[[], Settings], listener: Listener
+    ) -> None:
         self._store = store
         self._engines = engines
         self._settings = settings
