@@ -137,7 +137,8 @@ async def test_stopping_while_the_model_loads_keeps_the_question(
         assert may_load.wait(5)
         return models(ref, **options)
 
-    room = Room(store, Engines(lambda ref: None, slow))
+    engines = Engines(lambda ref: None, slow)
+    room = Room(store, engines)
     await room.session.send("Hi")
     await room.until(lambda: room.of(Began))
     await room.session.stop()
@@ -146,6 +147,7 @@ async def test_stopping_while_the_model_loads_keeps_the_question(
     await room.session.regenerate()
     await room.session.wait()
     assert [(node.text, node.n_siblings) for node in room.kept()] == [("Hi", 1), ("Hello!", 1)]
+    await engines.close_all()
 
 
 async def test_one_question_at_a_time(room: Room, models: ScriptedModels) -> None:
