@@ -10,6 +10,7 @@ from textual.message import Message
 
 from localllm.config import Settings, load_settings
 from tui import messages
+from tui.downloads import Download, Downloads
 from tui.engines import Engines
 from tui.modes import ALL_MODES
 from tui.services import Services
@@ -40,13 +41,25 @@ class LocalLLM(App[None]):
         self.services = services or self._real_services(settings or load_settings())
 
     async def on_unmount(self) -> None:
+        await self.services.downloads.close()
         await self.services.engines.close_all()
 
     def _real_services(self, settings: Settings) -> Services:
-        return Services(settings, Engines(self._engine_changed))
+        return Services(settings, Engines(self._engine_changed), Downloads(self._download_changed))
 
     def _engine_changed(self, ref: str) -> None:
         self.broadcast(messages.EngineChanged(ref))
+
+    def _download_changed(self, download: Download) -> None:
+        self.broadcast(messages.DownloadChanged(download.id))
+        if download.phase == "done":
+            self.notify(f"{download.ref} is here.", markup=False)
+            self.broadcast(messages.ModelsChanged())
+
+    @property
+    def status_texts(self) -> tuple[str, ...]:
+        """What goes on in the background, each in a few letters."""
+        return self.services.downloads.texts
 
     def broadcast(self, message: Message) -> None:
         """Tell every screen that was shown so far."""

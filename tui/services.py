@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from localllm.config import Settings
+from tui.downloads import Downloads
 from tui.engines import Engines
 
 
@@ -14,3 +15,4 @@ class Services:
 
     settings: Settings
     engines: Engines
+    downloads: Downloads = field(default_factory=Downloads)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from textual import events
 from textual.app import ComposeResult
 from textual.containers import Horizontal
+from textual.reactive import reactive
 from textual.widgets import Label
 
 from tui.modes import ALL_MODES
@@ -29,11 +30,27 @@ class ModeBar(Horizontal):
         mode: the present one.
     """
 
+    DEFAULT_CSS = """
+    ModeBar {
+        &.-busy #app-name { display: none; }
+        #status { dock: right; max-width: 40%; color: $text-accent; background: $panel; display: none; }
+        &.-busy #status { display: block; }
+    }
+    """
+
+    status: reactive[tuple[str, ...]] = reactive(())
+    """What goes on in the background, each in a few letters; where it is narrow, it takes the place of the app's name."""
+
     def __init__(self, mode: str) -> None:
         super().__init__()
         self._mode = mode
 
     def compose(self) -> ComposeResult:
         yield Label("localllm", id="app-name")
+        yield Label("", id="status", markup=False)
         for mode in ALL_MODES:
             yield ModeTab(mode.name, f"{mode.key.upper()} {mode.title}", is_here=mode.name == self._mode)
+
+    def watch_status(self, status: tuple[str, ...]) -> None:
+        self.query_one("#status", Label).update(" ".join(status))
+        self.set_class(bool(status), "-busy")
