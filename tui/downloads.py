@@ -81,7 +81,8 @@ class Downloads:
 
     def __init__(self, changed: Callable[[Download], None] = _nobody, options: PullOptions | None = None) -> None:
         self._changed = changed
-        self._options = options
+        self.options = options
+        """Of downloads that begin from now on."""
         self._downloads: dict[int, Download] = {}
         self._runs: dict[int, _Run] = {}
         self._ending: dict[int, asyncio.Task[None]] = {}
@@ -226,7 +227,7 @@ class Downloads:
             )
 
         return replace(
-            self._options or PullOptions(),
+            self.options or PullOptions(),
             on_progress=progressed,
             on_note=lambda note: tell(note=note),
             on_partial=lambda path: tell(partial=path),
