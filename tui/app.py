@@ -41,9 +41,7 @@ class LocalLLM(App[None]):
     def __init__(self, settings: Settings | None = None, open_llm: OpenLLM | None = None) -> None:
         super().__init__()
         settings = settings or load_settings()
-        self.services = Services(
-            settings, Engines(self._engine_changed, open_llm), Downloads(self._download_changed)
-        )
+        self.services = Services(settings, Engines(self._engine_changed, open_llm), Downloads(self._download_changed))
         for theme in OWN_THEMES:
             self.register_theme(theme)
         self.theme = chosen_theme(AUTO, self.console.color_system, os.environ)

@@ -236,7 +236,7 @@ class Downloads:
 
     def _heard(self, download_id: int, run: _Run, fields: dict[str, Any]) -> None:
         download = self._downloads.get(download_id)
-        if download is None or "partial" not in fields and self._runs.get(download_id) is not run:
+        if download is None or ("partial" not in fields and self._runs.get(download_id) is not run):
             return
         if "partial" in fields:
             fields = {"partials": download.partials | {fields["partial"]}}

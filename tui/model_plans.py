@@ -1,7 +1,7 @@
 """Whether models fit this machine, and how fast they would be: worked out on threads, and kept until memory changes.
 
-Files on this disk are judged by their headers, models of the catalog by the catalog's numbers, what the hub found by its
-size alone. The speed is known where this machine was measured for such a model; `measure` does that.
+Files on this disk are judged by their headers, models of the catalog by its numbers, what the hub found by its size
+alone. The speed is known where this machine was measured for such a model; `report` can do that.
 """
 
 from __future__ import annotations

@@ -218,8 +218,8 @@ def _found(repo: FoundRepo, place: str) -> ModelRow:
 
 def _repo_of(model: StoredModel) -> str:
     """Return the repository that a model's names begin with; empty if they say none."""
-    from localllm.hub.refs import RepoRef, parse_ref
     from localllm.errors import RequestError
+    from localllm.hub.refs import RepoRef, parse_ref
 
     for name in model.names:
         try:

@@ -1,4 +1,4 @@
-"""What the models' screen says of sizes, counts and times. What files and hubs call themselves is made harmless here."""
+"""What the screen of models says of sizes, counts and times; what files and hubs say is made harmless here."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ NOTHING = "–"
 """Where a value is not known, or means nothing."""
 _MAX_NAME = 200
 _N_BAR = 12
+_UNITS = ((1e9, "B"), (1e6, "M"), (1e3, "K"))
 
 
 def clean(text: str, limit: int = _MAX_NAME) -> str:
@@ -30,10 +31,11 @@ def size_text(n_bytes: int | None, *, is_rough: bool = False) -> str:
 
 
 def count_text(n: int | None) -> str:
-    """Return "1.5B", "135M"."""
+    """Return "1.5B", "135M", "35.1K"."""
     if not n:
         return NOTHING
-    return f"{n / 1e9:.3g}B" if n >= 1e9 else f"{n / 1e6:.3g}M"
+    unit, name = next(((unit, name) for unit, name in _UNITS if n >= unit), (1, ""))
+    return f"{n / unit:.3g}{name}"
 
 
 def context_text(n_ctx: int | None) -> str:

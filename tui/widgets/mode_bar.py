@@ -39,7 +39,7 @@ class ModeBar(Horizontal):
     """
 
     status: reactive[tuple[str, ...]] = reactive(())
-    """What goes on in the background, each in a few letters; where it is narrow, it takes the place of the app's name."""
+    """What goes on in the background, each in a few letters; it takes the place of the app's name."""
 
     def __init__(self, mode: str) -> None:
         super().__init__()
