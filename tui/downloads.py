@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from localllm import paths
 from localllm.errors import LocalLLMError, RequestError
+from tui.threads import on_a_thread, teller
 
 if TYPE_CHECKING:
     from localllm.hub.meter import PullProgress
@@ -190,7 +191,7 @@ class Downloads:
         ref = self._downloads[download_id].ref
         options = self._listening(download_id, run)
         try:
-            pulled = await _on_a_thread(lambda: _pull(ref, options))
+            pulled = await on_a_thread(lambda: _pull(ref, options))
         except Stopped:
             return
         except LocalLLMError as error:
@@ -210,12 +211,10 @@ class Downloads:
         """Return the options of one attempt, which tells the interface's thread how far it is."""
         from localllm.hub.pulled import PullOptions
 
-        loop = asyncio.get_running_loop()
+        heard = teller(self._heard)
 
         def tell(**fields: Any) -> None:
-            # The app may have ended while a thread still waits for a server.
-            with contextlib.suppress(RuntimeError):
-                loop.call_soon_threadsafe(self._heard, download_id, run, fields)
+            heard(download_id, run, fields)
 
         def progressed(progress: PullProgress) -> None:
             tell(
@@ -257,32 +256,6 @@ def _pull(ref: str, options: PullOptions) -> Pulled:
     from localllm.hub.refs import parse_ref
 
     return pull(parse_ref(ref), options)
-
-
-async def _on_a_thread(work: Callable[[], Pulled]) -> Pulled:
-    """Run on a thread that the end of the app need not wait for, as it would for those of `asyncio.to_thread`."""
-    loop = asyncio.get_running_loop()
-    done: asyncio.Future[Pulled] = loop.create_future()
-
-    def settle(result: Pulled | None, error: BaseException | None) -> None:
-        if done.done():
-            return
-        if error is not None:
-            done.set_exception(error)
-        elif result is not None:
-            done.set_result(result)
-
-    def run() -> None:
-        result, failure = None, None
-        try:
-            result = work()
-        except BaseException as error:
-            failure = error
-        with contextlib.suppress(RuntimeError):
-            loop.call_soon_threadsafe(settle, result, failure)
-
-    threading.Thread(target=run, name="download", daemon=True).start()
-    return await done
 
 
 def _delete(partials: Iterable[Path]) -> None:

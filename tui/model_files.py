@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -31,16 +31,22 @@ def files_of(row: ModelRow, plans: Plans) -> list[ModelFile]:
     Raises:
         LocalLLMError: the hub cannot be asked, or has none.
     """
-    return [
-        ModelFile(ref, quantization, n_bytes, plans.judge_size(row, n_bytes))
-        for ref, quantization, n_bytes in (_known(row) or _asked(row))
-    ]
+    return known_files(row, plans) or _judged(row, plans, _asked(row))
+
+
+def known_files(row: ModelRow, plans: Plans) -> list[ModelFile]:
+    """Return the files of a model that the catalog knows, best quantization first; none if it knows none."""
+    return _judged(row, plans, _known(row))
 
 
 def recommended(files: Sequence[ModelFile]) -> int:
     """Return which file to take: the first that fits, in the order of preference; else the smallest."""
     fitting = [index for index, file in enumerate(files) if file.verdict.fits]
     return fitting[0] if fitting else min(range(len(files)), key=lambda index: files[index].n_bytes, default=0)
+
+
+def _judged(row: ModelRow, plans: Plans, files: Iterable[tuple[str, str, int]]) -> list[ModelFile]:
+    return [ModelFile(ref, tag, n_bytes, plans.judge_size(row, n_bytes)) for ref, tag, n_bytes in files]
 
 
 def _known(row: ModelRow) -> list[tuple[str, str, int]]:

@@ -62,6 +62,7 @@ class Plans:
         self._settings = settings
         self._report = report
         self._verdicts: dict[str, Verdict] = {}
+        self._fresh: set[str] = set()
 
     def known(self, row: ModelRow) -> Verdict | None:
         """Return what was found out of a model already."""
@@ -72,17 +73,20 @@ class Plans:
         """The keys of the models that do not fit."""
         return frozenset(key for key, verdict in self._verdicts.items() if verdict.fits is False)
 
-    def forget(self) -> None:
-        """Judge anew: files or free memory changed."""
-        self._verdicts.clear()
+    def is_fresh(self, row: ModelRow) -> bool:
+        """Tell whether a model was judged since files or memory changed."""
+        return row.key in self._fresh
 
-    def judge(self, rows: Iterable[ModelRow]) -> Iterator[tuple[ModelRow, Verdict]]:
-        """Yield a verdict on each model."""
+    def age(self) -> None:
+        """Judge anew, since files or free memory changed; what was found out serves until then."""
+        self._fresh.clear()
+
+    def judge(self, rows: Iterable[ModelRow]) -> None:
+        """Find out whether models fit; `known` has it then."""
         for row in rows:
-            verdict = self._verdicts.get(row.key)
-            if verdict is None:
-                verdict = self._verdicts[row.key] = self._judge(row)
-            yield row, verdict
+            if row.key not in self._fresh:
+                self._verdicts[row.key] = self._judge(row)
+                self._fresh.add(row.key)
 
     def report(self, row: ModelRow, *, measures: bool) -> PlanReport:
         """Return the whole plan of a model; of one that is not here, by the header of its file on the web.
@@ -97,6 +101,7 @@ class Plans:
         with _header_of(row) as path:
             report = self._plan(path, measures=measures)
         self._verdicts[row.key] = _of_report(report)
+        self._fresh.add(row.key)
         return report
 
     def judge_size(self, row: ModelRow, n_bytes: int) -> Verdict:
@@ -190,4 +195,4 @@ def _by_size(n_bytes: int) -> Verdict:
     )
     if needed <= free:
         return Verdict(True, "should fit", "fits?")
-    return Verdict(False, f"too large: needs about {format_bytes(needed)}", "too large")
+    return Verdict(False, f"too large: needs ~{format_bytes(needed)}", "too large")

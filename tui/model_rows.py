@@ -157,7 +157,7 @@ def _here(
     entry = by_repo.get(repo.lower()) or by_name.get(ref)
     kind = facts.kind or "text"
     return ModelRow(
-        key=f"here:{model.path}",
+        key=f"here:{ref}:{model.path}",
         source="here",
         ref=ref,
         kind=entry.kind if entry is not None and kind == "text" else kind,

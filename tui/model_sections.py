@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
-from tui.model_plans import other_way
+from tui.model_files import ModelFile
+from tui.model_plans import Verdict, other_way
 from tui.model_rows import ModelRow
 from tui.model_texts import NOTHING, clean, context_text, count_text, size_text, speed_text
 
@@ -37,12 +38,12 @@ class Section:
     is_folded: bool = False
 
 
-def first_section(row: ModelRow) -> Section:
+def first_section(row: ModelRow, verdict: Verdict | None = None) -> Section:
     """Return what is known of a model without reading anything."""
-    return Section("", tuple(_first_rows(row)))
+    return Section("", tuple(_first_rows(row, verdict)))
 
 
-def _first_rows(row: ModelRow) -> Iterator[tuple[str, str]]:
+def _first_rows(row: ModelRow, verdict: Verdict | None) -> Iterator[tuple[str, str]]:
     if row.entry is not None:
         yield "Title", clean(row.entry.title)
     yield "Kind", row.kind
@@ -51,6 +52,13 @@ def _first_rows(row: ModelRow) -> Iterator[tuple[str, str]]:
     yield "Weights", row.weights
     yield "Size", f"{size_text(row.n_bytes, is_rough=row.is_rough)} {row.quantization}".rstrip()
     yield "Context", f"{row.n_ctx:,} tokens" if row.n_ctx else NOTHING
+    if verdict is not None:
+        yield "Fits here", clean(verdict.text)
+    if row.found is not None:
+        yield "Quantizations", clean(", ".join(row.found.quantizations)) or NOTHING
+        yield "Likes", f"{row.found.n_likes:,}"
+        if row.found.updated is not None:
+            yield "Updated", f"{row.found.updated:%Y-%m-%d}"
     if row.entry is not None and row.entry.license:
         yield "Licence", clean(row.entry.license)
     if row.is_gated:
@@ -85,8 +93,8 @@ def file_sections(row: ModelRow) -> list[Section]:
     return found
 
 
-def entry_sections(entry: CatalogEntry) -> list[Section]:
-    """Return what the catalog says of a model."""
+def entry_sections(entry: CatalogEntry, files: Sequence[ModelFile]) -> list[Section]:
+    """Return what the catalog says of a model, and of the files that it can be fetched as."""
     found = [Section("Architecture", tuple(_entry_rows(entry)))]
     named = [
         (field.name.replace("_", " "), f"{value:g}")
@@ -95,10 +103,9 @@ def entry_sections(entry: CatalogEntry) -> list[Section]:
     ]
     if named:
         found.append(Section("Recommended by its maker", tuple(named)))
-    if entry.files_by_tag:
-        head = ("quantization", "size")
-        lines = [(tag, size_text(entry.n_bytes(tag))) for tag in entry.tags]
-        found.append(Section("Files: p fetches one", table=(head, *lines)))
+    if files:
+        lines = [(file.quantization, size_text(file.n_bytes), file.verdict.short) for file in files]
+        found.append(Section("Files: p fetches one", table=(("quantization", "size", "fits here"), *lines)))
     return found
 
 

@@ -60,7 +60,7 @@ async def test_a_model_comes_and_its_progress_is_heard(
     assert place.snapshots[0].read_bytes() == DATA
     end = downloads.get(one.id)
     assert end is not None and end.path == place.snapshots[0] and end.share == 1.0
-    assert [download.phase for download in heard][0] == "fetching"
+    assert heard[0].phase == "fetching"
     assert downloads.texts == ()
 
 
@@ -146,9 +146,7 @@ async def test_a_full_disk_is_said_before_anything_comes(
 
 
 @pytest.mark.parametrize("keeps_bytes", [True, False])
-async def test_cancelling_keeps_or_deletes_what_came(
-    place: HubPlace, downloads: Downloads, keeps_bytes: bool
-) -> None:
+async def test_cancelling_keeps_or_deletes_what_came(place: HubPlace, downloads: Downloads, keeps_bytes: bool) -> None:
     place.hub.fail("/cdn/*", SLOW)
     one = downloads.start(REPO)
     await until(lambda: (downloads.get(one.id) or one).n_done_bytes > 50_000)

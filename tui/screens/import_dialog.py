@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
@@ -14,6 +13,7 @@ from textual.widgets import Input, RadioButton, RadioSet, Static
 
 from localllm.errors import LocalLLMError
 from localllm.hardware.sizes import format_bytes
+from tui.threads import on_a_thread, teller
 
 if TYPE_CHECKING:
     pass
@@ -61,12 +61,14 @@ class ImportDialog(ModalScreen[object]):
         name = self.query_one("#import-name", Input).value.strip() or None
         how = How(_WAYS[max(self.query_one(RadioSet).pressed_index, 0)][0])
 
+        say = teller(self._say)
+
         def copied(n_done: int, n_total: int) -> None:
-            self.app.call_from_thread(self._say, f"{format_bytes(n_done)} of {format_bytes(n_total)}")
+            say(f"{format_bytes(n_done)} of {format_bytes(n_total)}")
 
         self._say("Reading…")
         try:
-            self.dismiss(await asyncio.to_thread(import_model, path, name, how, copied))
+            self.dismiss(await on_a_thread(lambda: import_model(path, name, how, copied)))
         except LocalLLMError as error:
             self._say(f"{error.message} {error.hint or ''}".rstrip(), is_problem=True)
 

@@ -16,6 +16,7 @@ from tui.model_rows import ModelRow
 from tui.model_texts import clean, share_text, size_text
 from tui.screens.choice import Answer, ChoiceScreen
 from tui.screens.mode import ModeScreen
+from tui.threads import on_a_thread, teller
 
 OTHERS = {"folder": "a folder of yours", "ollama": "Ollama", "lmstudio": "LM Studio"}
 """To whom models belong that are not ours to delete without a word."""
@@ -168,19 +169,19 @@ class ModelDeeds(ModeScreen):
         from localllm.store.verifying import Verdict, verify
 
         assert row.stored is not None
-        stored, app, said = row.stored, self.app, -1
+        stored, say, said = row.stored, teller(self.say), -1
 
         def read(n_done: int, n_total: int) -> None:
             nonlocal said
             if n_total and n_done * 100 // n_total != said:
                 said = n_done * 100 // n_total
-                app.call_from_thread(self.say, f"Checking {clean(row.ref)}: {share_text(n_done / n_total)}")
+                say(f"Checking {clean(row.ref)}: {share_text(n_done / n_total)}")
 
         def run() -> Verdict:
             return next(iter(verify([stored], read)))
 
         self.say(f"Checking {clean(row.ref)}…")
-        verdict = await asyncio.to_thread(run)
+        verdict = await on_a_thread(run)
         self.say("")
         if verdict.is_ok:
             how = "its SHA-256 is right" if verdict.check == "sha256" else "its header is sound; no digest is known"

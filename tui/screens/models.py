@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import ClassVar
 
@@ -19,11 +20,16 @@ from tui.model_rows import Filter, ModelRow, Shelf, found_rows, read_shelf
 from tui.model_texts import clean, share_text, size_text
 from tui.screens.model_deeds import ModelDeeds
 from tui.screens.model_details import ModelDetailsScreen
+from tui.threads import on_a_thread
 from tui.widgets.download_list import DownloadList
 from tui.widgets.model_details import ModelDetails
 from tui.widgets.model_filters import ModelFilters
 from tui.widgets.model_table import ModelTable
 
+_N_JUDGED = 8
+"""Models whose verdicts are shown together."""
+N_FOUND = 50
+"""Repositories that are asked for at most."""
 WIDE = 130
 """Columns of the terminal from which on details are beside the list."""
 
@@ -45,12 +51,11 @@ class ModelsScreen(ModelDeeds):
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("slash", "search", "Search", id="models.search", key_display="/"),
-        Binding("enter", "details", "Details", id="models.details", show=False),
         Binding("h", "search_hub", "Hub", id="models.hub", tooltip="Look on the hub for these words"),
         Binding("o", "next_source", "Here/catalog/hub", id="models.source", show=False),
         Binding("k", "next_kind", "Kind", id="models.kind", show=False),
         Binding("f", "toggle_fitting", "Only what fits", id="models.fitting", show=False),
-        Binding("m", "measure", "Measure", id="models.measure", show=False, tooltip="Foretell this model's speed"),
+        Binding("m", "measure", "Measure", id="models.measure", tooltip="Foretell this model's speed"),
         Binding("f9,ctrl+l", "refresh_models", "Refresh", id="models.refresh", show=False),
         Binding("escape", "back", "Back to the list", id="models.back", show=False),
     ]
@@ -59,6 +64,7 @@ class ModelsScreen(ModelDeeds):
         super().__init__()
         self._shelf = Shelf()
         self._is_read = False
+        self._judging: set[str] = set()
 
     def compose_body(self) -> ComposeResult:
         self.plans = Plans(self.services.settings)
@@ -94,7 +100,7 @@ class ModelsScreen(ModelDeeds):
 
     def action_refresh_models(self) -> None:
         """Look again at the disk, and at the memory that is free."""
-        self.plans.forget()
+        self.plans.age()
         self.run_worker(self._read(), group="read", exclusive=True)
 
     def action_search(self) -> None:
@@ -199,7 +205,7 @@ class ModelsScreen(ModelDeeds):
 
         self.say(f"Asking the hub for {clean(words, 60)}…")
         try:
-            found = await asyncio.to_thread(lambda: HubClient().search(words, limit=50))
+            found = await on_a_thread(lambda: HubClient().search(words, limit=N_FOUND))
         except LocalLLMError as error:
             self.say(f"{error.message} {error.hint or ''}".rstrip())
             return
@@ -212,26 +218,29 @@ class ModelsScreen(ModelDeeds):
     async def _measure(self, row: ModelRow) -> None:
         self.say(f"Measuring how fast {clean(row.ref)} would be…")
         try:
-            await asyncio.to_thread(self.plans.report, row, measures=True)
+            await on_a_thread(lambda: self.plans.report(row, measures=True))
         except LocalLLMError as error:
             self.say(f"{error.message} {error.hint or ''}".rstrip())
             return
         self.say("")
         self._update(row)
 
-    def _judge(self, rows: list[ModelRow] | tuple[ModelRow, ...]) -> None:
+    def _judge(self, rows: Sequence[ModelRow]) -> None:
         """Have the planner look at models that it has not seen."""
-        waiting = [row for row in rows if self.plans.known(row) is None]
+        waiting = [row for row in rows if not self.plans.is_fresh(row) and row.key not in self._judging]
         if waiting:
-            self.run_worker(lambda: self._judge_all(waiting), group="judge", thread=True)
+            self._judging |= {row.key for row in waiting}
+            self.run_worker(self._judge_all(waiting), group="judge")
 
-    def _judge_all(self, rows: list[ModelRow]) -> None:
-        """On a thread."""
-        for row, _ in self.plans.judge(rows):
-            self.app.call_from_thread(self._update, row)
-        self.app.call_from_thread(self._judged)
-
-    def _judged(self) -> None:
+    async def _judge_all(self, rows: list[ModelRow]) -> None:
+        try:
+            for start in range(0, len(rows), _N_JUDGED):
+                some = rows[start : start + _N_JUDGED]
+                await asyncio.to_thread(self.plans.judge, some)
+                for row in some:
+                    self._update(row)
+        finally:
+            self._judging -= {row.key for row in rows}
         table, wanted = self.query_one(ModelTable), self._rows()
         if [row.key for row in wanted] != table.keys:
             self._show_rows()

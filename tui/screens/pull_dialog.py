@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import ClassVar
 
 from textual.app import ComposeResult
@@ -18,6 +17,7 @@ from tui.model_files import ModelFile, files_of, recommended
 from tui.model_plans import Plans
 from tui.model_rows import ModelRow
 from tui.model_texts import clean, size_text
+from tui.threads import on_a_thread
 
 _GATED = "Gated: accept its terms on its page on the hub first, and log in with hf auth login."
 
@@ -38,6 +38,7 @@ class PullDialog(ModalScreen[str | None]):
         #pull-title { text-style: bold; }
         #pull-note { color: $text-muted; margin-bottom: 1; }
         OptionList { height: auto; max-height: 14; background: transparent; border: none; padding: 0; }
+        OptionList:focus { border: none; }
     }
     """
 
@@ -63,7 +64,7 @@ class PullDialog(ModalScreen[str | None]):
     async def _read(self) -> None:
         options = self.query_one(OptionList)
         try:
-            self._files = await asyncio.to_thread(files_of, self._row, self._plans)
+            self._files = await on_a_thread(lambda: files_of(self._row, self._plans))
         except LocalLLMError as error:
             self.query_one("#pull-note", Static).update(f"{error.message} {error.hint or ''}".rstrip())
             return

@@ -13,10 +13,12 @@ from textual.widget import Widget
 from textual.widgets import Collapsible, Static
 
 from localllm.errors import LocalLLMError
+from tui.model_files import known_files
 from tui.model_plans import Plans
 from tui.model_rows import ModelRow
 from tui.model_sections import Section, entry_sections, file_sections, first_section, plan_section
 from tui.model_texts import clean
+from tui.threads import on_a_thread
 
 _CALM_S = 0.12
 """How long the cursor must rest on a model before its file is read."""
@@ -82,20 +84,24 @@ class ModelDetails(VerticalScroll):
         if row is None:
             await self._put([], problem="", name="")
             return
-        known = [first_section(row), *(entry_sections(row.entry) if row.entry is not None and not row.is_here else [])]
+        known = [first_section(row, self._plans.known(row))]
         await self._put(known, name=row.ref, problem="Measuring…" if measures else "")
         if not measures:
             await asyncio.sleep(_CALM_S)
         try:
-            sections = await asyncio.to_thread(self._read, row, measures)
+            sections = await on_a_thread(lambda: self._read(row, measures))
         except LocalLLMError as error:
             await self._put(known, name=row.ref, problem=f"{error.message} {error.hint or ''}".rstrip())
             return
-        await self._put([known[0], *sections, *known[1:]], name=row.ref, problem="")
+        first = first_section(row, self._plans.known(row))
+        await self._put([first, *sections], name=row.ref, problem="")
 
     def _read(self, row: ModelRow, measures: bool) -> list[Section]:
         """Read and plan; on a thread."""
-        sections = file_sections(row) if row.is_here else []
+        if row.is_here:
+            sections = file_sections(row)
+        else:
+            sections = entry_sections(row.entry, known_files(row, self._plans)) if row.entry is not None else []
         if row.is_adapter or not (row.is_here or measures):
             return sections
         return [plan_section(self._plans.report(row, measures=measures)), *sections]

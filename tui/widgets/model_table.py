@@ -37,7 +37,7 @@ COLUMNS = (
     Column("size", "Size", 10, 10, is_right=True),
     Column("quantization", "Quant", 8, 8),
     Column("context", "Context", 0, 7, is_right=True),
-    Column("verdict", "Fits here", 10, 25),
+    Column("verdict", "Fits here", 10, 26),
     Column("speed", "tok/s", 5, 6, is_right=True),
     Column("place", "Where", 11, 11),
 )
@@ -53,6 +53,7 @@ class ModelTable(DataTable[Text]):
     """
 
     BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("enter", "select_cursor", "Details", id="models.details", tooltip="All that is known of this model"),
         Binding("j", "cursor_down", "Down", id="models.down", show=False),
         Binding("g", "scroll_top", "First", id="models.first", show=False),
         Binding("G", "scroll_bottom", "Last", id="models.last", show=False),
@@ -164,7 +165,7 @@ class ModelTable(DataTable[Text]):
         verdict = self._verdict_of(row)
         verdict_text = "" if verdict is None else verdict.text if self._is_wide else verdict.short
         texts = {
-            "name": clean(row.ref),
+            "name": _name(row, dict(self._columns_shown)["name"]),
             "weights": row.weights,
             "size": size_text(row.n_bytes, is_rough=row.is_rough),
             "quantization": row.quantization or "–",
@@ -175,6 +176,14 @@ class ModelTable(DataTable[Text]):
         }
         style = "dim" if verdict is not None and verdict.fits is False else ""
         return [_cell(texts[key], style, is_right=key in _RIGHT) for key, _ in self._columns_shown]
+
+
+def _name(row: ModelRow, width: int) -> str:
+    """Return what a model is called, without what the other columns say, and if need be without whose it is."""
+    name = clean(row.ref)
+    if row.quantization and name.endswith(f":{row.quantization}"):
+        name = name.removesuffix(f":{row.quantization}")
+    return name if len(name) <= width else name.rpartition("/")[2]
 
 
 def _cell(text: str, style: str = "", *, is_right: bool = False) -> Text:
