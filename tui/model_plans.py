@@ -7,7 +7,7 @@ alone. The speed is known where this machine was measured for such a model; `rep
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -99,7 +99,7 @@ class Plans:
             LocalLLMError: it cannot be planned.
         """
         with _header_of(row) as path:
-            report = self._plan(path, measures=measures)
+            report = self._plan(path, measures=measures, files=_other_files(row))
         self._verdicts[row.key] = _of_report(report)
         self._fresh.add(row.key)
         return report
@@ -126,10 +126,10 @@ class Plans:
         except LocalLLMError as error:
             return Verdict(None, f"cannot be loaded: {error.message}", "damaged")
 
-    def _plan(self, path: Path, *, measures: bool) -> PlanReport:
+    def _plan(self, path: Path, *, measures: bool, files: Mapping[str, int] | None = None) -> PlanReport:
         from localllm.runtime.planning import plan_report
 
-        return (self._report or plan_report)(path, self._options(), measures=measures, recalls=True)
+        return (self._report or plan_report)(path, self._options(), files=files, measures=measures, recalls=True)
 
     def _options(self) -> LoadOptions:
         from localllm.hardware.types import LoadOptions
@@ -144,6 +144,14 @@ class Plans:
             kv_type_k=kinds[0],
             kv_type_v=kinds[1],
         )
+
+
+def _other_files(row: ModelRow) -> dict[str, int]:
+    """Return the bytes of the model's other quantizations, where the catalog knows them, by what they are called."""
+    if row.entry is None:
+        return {}
+    sizes = {tag: row.entry.n_bytes(tag) or 0 for tag in row.entry.tags if tag != row.quantization}
+    return {f"{row.entry.name}:{tag}": n_bytes for tag, n_bytes in sizes.items() if n_bytes}
 
 
 def other_way(flags: str) -> str:

@@ -111,7 +111,9 @@ def entry_sections(entry: CatalogEntry, files: Sequence[ModelFile]) -> list[Sect
 
 def plan_section(report: PlanReport) -> Section:
     """Return how a model would be loaded here, and what else fits."""
-    return Section("On this machine", tuple(_plan_rows(report)), table=tuple(_other_table(report.others)))
+    return Section(
+        "On this machine", tuple(_plan_rows(report)), table=tuple(_other_table([*report.others, *report.files]))
+    )
 
 
 def _shape_rows(summary: ModelSummary) -> Iterator[tuple[str, str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -88,7 +89,7 @@ async def test_what_is_here_comes_first_then_the_catalog(app: LocalLLM, own: Pat
 async def test_without_models_the_screen_says_what_to_do(app: LocalLLM, no_demo: None) -> None:
     async with app.run_test(size=NARROW) as pilot:
         await open_models(app, pilot)
-        assert "No model is on this computer. p fetches one" in screen_text(app)
+        assert "No model is here yet. p fetches one" in screen_text(app)
 
 
 async def test_what_is_too_large_comes_last_and_says_what_it_needs(
@@ -405,3 +406,26 @@ async def test_a_gated_model_says_what_to_do_where_it_is(app: LocalLLM, hub_plac
         await until(pilot, lambda: "hf auth login" in screen_text(app))
         assert cell(app, REPO, "place") == "failed"
         assert "↓ failed" in screen_text(app).splitlines()[0]
+
+
+async def test_the_list_of_downloads_has_a_cursor_of_its_own(app: LocalLLM, hub_place: HubPlace, home: Path) -> None:
+    hub_place.hub.add(REPO, {"tiny-Q4_K_M.gguf": noise(50_000)})
+    file = home / "data" / "downloads.json"
+    file.parent.mkdir(parents=True)
+    refs = (f"{REPO}:Q4_K_M", "org/other:Q8_0")
+    file.write_text(
+        json.dumps([{"ref": ref, "n_done_bytes": 10, "n_total_bytes": 50_000, "partials": []} for ref in refs])
+    )
+    async with app.run_test(size=NARROW) as pilot:
+        await open_models(app, pilot)
+        shown = models_screen(app).query_one(DownloadList)
+        while not shown.has_focus:
+            await pilot.press("tab")
+        await pilot.press("down", "x")
+        await until(pilot, lambda: isinstance(app.screen, ChoiceScreen))
+        assert "org/other:Q8_0" in screen_text(app)
+        await pilot.press("k")
+        await until(pilot, lambda: [one.ref for one in app.services.downloads.all] == [refs[0]])
+        await pilot.press("space")
+        await until(pilot, lambda: app.services.downloads.all[0].phase == "done")
+        assert hub_place.snapshots

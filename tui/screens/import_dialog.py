@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, ClassVar
 
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.containers import Vertical
+from textual.containers import Horizontal, Vertical
 from textual.screen import ModalScreen
-from textual.widgets import Input, RadioButton, RadioSet, Static
+from textual.widgets import Button, Input, Static
 
 from localllm.errors import LocalLLMError
 from localllm.hardware.sizes import format_bytes
@@ -18,7 +18,7 @@ from tui.threads import on_a_thread, teller
 if TYPE_CHECKING:
     pass
 
-_WAYS = (("link", "Leave the file where it is"), ("copy", "Make a copy"), ("move", "Move the file"))
+_WAYS = (("link", "Leave it there"), ("copy", "Copy it"), ("move", "Move it"))
 
 
 class ImportDialog(ModalScreen[object]):
@@ -31,7 +31,8 @@ class ImportDialog(ModalScreen[object]):
             border: round $primary; }
         #import-title { text-style: bold; margin-bottom: 1; }
         Input { margin-bottom: 1; }
-        RadioSet { border: none; background: transparent; padding: 0; }
+        Horizontal { height: auto; }
+        Button { margin-right: 2; }
         #import-note { margin-top: 1; color: $text-muted; }
         #import-note.-problem { color: $error; }
     }
@@ -44,22 +45,30 @@ class ImportDialog(ModalScreen[object]):
             yield Static("Import a GGUF file", id="import-title")
             yield Input(placeholder="Path of the .gguf file", compact=True, id="import-path")
             yield Input(placeholder="Name; without, that of the file", compact=True, id="import-name")
-            with RadioSet(compact=True):
-                for index, (_, text) in enumerate(_WAYS):
-                    yield RadioButton(text, value=not index, compact=True)
-            yield Static("Tab goes on, Enter in a field imports, Esc closes.", id="import-note", markup=False)
+            with Horizontal():
+                for how, text in _WAYS:
+                    yield Button(text, compact=True, id=f"import-{how}")
+            yield Static("Enter in a field leaves the file where it is. Esc closes.", id="import-note", markup=False)
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
         event.stop()
-        if self.query_one("#import-path", Input).value.strip():
-            self.run_worker(self._import(), exclusive=True)
+        self._begin(_WAYS[0][0])
 
-    async def _import(self) -> None:
+    def on_button_pressed(self, event: Button.Pressed) -> None:
+        event.stop()
+        self._begin((event.button.id or "").removeprefix("import-"))
+
+    def _begin(self, how: str) -> None:
+        if self.query_one("#import-path", Input).value.strip():
+            self.run_worker(self._import(how), exclusive=True)
+        else:
+            self._say("Give the path of a file first.", is_problem=True)
+
+    async def _import(self, how: str) -> None:
         from localllm.store.importing import How, import_model
 
         path = Path(self.query_one("#import-path", Input).value.strip()).expanduser()
         name = self.query_one("#import-name", Input).value.strip() or None
-        how = How(_WAYS[max(self.query_one(RadioSet).pressed_index, 0)][0])
 
         say = teller(self._say)
 
@@ -68,7 +77,7 @@ class ImportDialog(ModalScreen[object]):
 
         self._say("Reading…")
         try:
-            self.dismiss(await on_a_thread(lambda: import_model(path, name, how, copied)))
+            self.dismiss(await on_a_thread(lambda: import_model(path, name, How(how), copied)))
         except LocalLLMError as error:
             self._say(f"{error.message} {error.hint or ''}".rstrip(), is_problem=True)
 

@@ -289,7 +289,7 @@ class ModelsScreen(ModelDeeds):
         if not self._is_read:
             return "Looking…"
         if not here:
-            parts.append("No model is on this computer. p fetches one; the smallest good ones come first.")
+            parts.append("No model is here yet. p fetches one; the smallest good ones come first.")
         elif not shown and self._filter.source != "hub":
             parts.append("No model fits this search. Esc clears it; h looks on the hub.")
         else:

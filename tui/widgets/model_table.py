@@ -136,6 +136,8 @@ class ModelTable(DataTable[Text]):
             self._lay_out()
             if chosen is not None:
                 self.move_cursor(row=self.get_row_index(chosen.key))
+        # What opens below, such as the list of downloads, must not hide the cursor.
+        self.call_after_refresh(self._scroll_cursor_into_view)
         self.post_message(self.InView())
 
     def watch_scroll_y(self, old_value: float, new_value: float) -> None:
