@@ -63,6 +63,7 @@ class Plans:
         self._report = report
         self._verdicts: dict[str, Verdict] = {}
         self._fresh: set[str] = set()
+        self._measured: dict[str, PlanReport] = {}
 
     def known(self, row: ModelRow) -> Verdict | None:
         """Return what was found out of a model already."""
@@ -77,9 +78,14 @@ class Plans:
         """Tell whether a model was judged since files or memory changed."""
         return row.key in self._fresh
 
+    def is_measured(self, row: ModelRow) -> bool:
+        """Tell whether a model's whole plan, with its speed, is at hand."""
+        return row.key in self._measured
+
     def age(self) -> None:
         """Judge anew, since files or free memory changed; what was found out serves until then."""
         self._fresh.clear()
+        self._measured.clear()
 
     def judge(self, rows: Iterable[ModelRow]) -> None:
         """Find out whether models fit; `known` has it then."""
@@ -98,10 +104,14 @@ class Plans:
         Raises:
             LocalLLMError: it cannot be planned.
         """
+        if not measures and row.key in self._measured:
+            return self._measured[row.key]
         with _header_of(row) as path:
             report = self._plan(path, measures=measures, files=_other_files(row))
         self._verdicts[row.key] = _of_report(report)
         self._fresh.add(row.key)
+        if measures:
+            self._measured[row.key] = report
         return report
 
     def judge_size(self, row: ModelRow, n_bytes: int) -> Verdict:

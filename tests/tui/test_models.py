@@ -429,3 +429,24 @@ async def test_the_list_of_downloads_has_a_cursor_of_its_own(app: LocalLLM, hub_
         await pilot.press("space")
         await until(pilot, lambda: app.services.downloads.all[0].phase == "done")
         assert hub_place.snapshots
+
+
+async def test_where_it_is_wide_a_measured_plan_is_shown_beside_the_list(app: LocalLLM, own: Path) -> None:
+    write_tiny_model(own / "mine.gguf")
+    async with app.run_test(size=WIDE) as pilot:
+        await open_models(app, pilot)
+        await choose(app, pilot, "mine")
+        await until(pilot, lambda: "not measured: m does" in screen_text(app))
+        await pilot.press("m")
+        await until(pilot, lambda: "Prompts" in screen_text(app), limit_s=60)
+        assert cell(app, "mine", "speed") != "–"
+
+
+async def test_a_model_is_shown_to_those_who_come_from_elsewhere(app: LocalLLM, own: Path) -> None:
+    for name in ("first", "second"):
+        write_tiny_model(own / f"{name}.gguf")
+    async with app.run_test(size=NARROW) as pilot:
+        await open_models(app, pilot)
+        for ref in (str(own / "second.gguf"), "first"):
+            await models_screen(app).choose(ref)
+            await until(pilot, lambda ref=ref: (chosen := models_screen(app).chosen) and ref.count(chosen.ref))

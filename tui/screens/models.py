@@ -64,6 +64,7 @@ class ModelsScreen(ModelDeeds):
         super().__init__()
         self._shelf = Shelf()
         self._is_read = False
+        self._wanted = ""
         self._judging: set[str] = set()
 
     def compose_body(self) -> ComposeResult:
@@ -94,6 +95,13 @@ class ModelsScreen(ModelDeeds):
             return downloads.get(shown.chosen)
         of_row = self._download_of(self.chosen) if self.chosen is not None else None
         return of_row or (downloads.all[0] if len(downloads.all) == 1 else None)
+
+    async def choose(self, ref: str) -> None:
+        """Put the cursor on a model that is here, by its name or its path, once it is seen."""
+        self._wanted = ref
+        self.query_one(ModelFilters).chosen = Filter()
+        self.query_one(ModelFilters).clear()
+        self.action_refresh_models()
 
     def say(self, text: str) -> None:
         self.query_one("#models-state", Static).update(text or self._counts())
@@ -150,9 +158,7 @@ class ModelsScreen(ModelDeeds):
         row = self.chosen
         if row is None or row.is_adapter:
             return
-        if self.has_class("-wide"):
-            self.query_one(ModelDetails).show(row, measures=True)
-        self.run_worker(self._measure(row), group="measure")
+        self.run_worker(self._measure(row), group="measure", exclusive=True)
 
     def on_models_changed(self) -> None:
         self.action_refresh_models()
@@ -224,6 +230,8 @@ class ModelsScreen(ModelDeeds):
             return
         self.say("")
         self._update(row)
+        if self.has_class("-wide") and self.chosen == row:
+            self.query_one(ModelDetails).show(row, again=True)
 
     def _judge(self, rows: Sequence[ModelRow]) -> None:
         """Have the planner look at models that it has not seen."""
@@ -252,7 +260,11 @@ class ModelsScreen(ModelDeeds):
         return self._shelf.rows(self._filter, self.plans.too_large)
 
     def _show_rows(self) -> None:
-        self.query_one(ModelTable).show(self._rows(), self._verdict_of, self._shares())
+        rows = self._rows()
+        wanted = next((row.key for row in rows if self._wanted and self._wanted in _names(row)), None)
+        if wanted is not None:
+            self._wanted = ""
+        self.query_one(ModelTable).show(rows, self._verdict_of, self._shares(), chosen=wanted)
         self.say("")
         self._show_details()
 
@@ -298,3 +310,8 @@ class ModelsScreen(ModelDeeds):
         if self._filter.source == "hub" and not self._shelf.hub:
             parts = ["Type some words of a model's name, then Enter: the hub is asked for them."]
         return " ".join((*parts, *self._shelf.problems))
+
+
+def _names(row: ModelRow) -> tuple[str, ...]:
+    """Return all that a model may be called."""
+    return (row.ref, *((str(row.path), *row.stored.names) if row.stored is not None else ()))

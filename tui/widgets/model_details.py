@@ -68,14 +68,15 @@ class ModelDetails(VerticalScroll):
         self._row: ModelRow | None = None
         self._shown: list[Section] = []
 
-    def show(self, row: ModelRow | None, *, measures: bool = False) -> None:
+    def show(self, row: ModelRow | None, *, measures: bool = False, again: bool = False) -> None:
         """Show a model; None shows how to choose one.
 
         Args:
             row: the model.
             measures: measure how fast it would be, which takes seconds.
+            again: also where it is the one that is shown: more is known of it now.
         """
-        if row == self._row and not measures:
+        if row == self._row and not (measures or again):
             return
         self._row = row
         self.run_worker(self._fill(row, measures=measures), group="details", exclusive=True)
@@ -102,7 +103,7 @@ class ModelDetails(VerticalScroll):
             sections = file_sections(row)
         else:
             sections = entry_sections(row.entry, known_files(row, self._plans)) if row.entry is not None else []
-        if row.is_adapter or not (row.is_here or measures):
+        if row.is_adapter or not (row.is_here or measures or self._plans.is_measured(row)):
             return sections
         return [plan_section(self._plans.report(row, measures=measures)), *sections]
 
