@@ -59,7 +59,8 @@ class Plans:
     """Judges models, and remembers. `judge`, `report` and `judge_size` are slow: call them on a thread."""
 
     def __init__(self, settings: Settings, report: Report | None = None) -> None:
-        self._settings = settings
+        self.settings = settings
+        """As they are now."""
         self._report = report
         self._verdicts: dict[str, Verdict] = {}
         self._fresh: set[str] = set()
@@ -144,7 +145,7 @@ class Plans:
     def _options(self) -> LoadOptions:
         from localllm.hardware.types import LoadOptions
 
-        settings = self._settings
+        settings = self.settings
         kinds: Any = settings.kv_types
         return LoadOptions(
             n_ctx=settings.n_ctx,

@@ -411,7 +411,7 @@ async def test_a_gated_model_says_what_to_do_where_it_is(app: LocalLLM, hub_plac
 async def test_the_list_of_downloads_has_a_cursor_of_its_own(app: LocalLLM, hub_place: HubPlace, home: Path) -> None:
     hub_place.hub.add(REPO, {"tiny-Q4_K_M.gguf": noise(50_000)})
     file = home / "data" / "downloads.json"
-    file.parent.mkdir(parents=True)
+    file.parent.mkdir(parents=True, exist_ok=True)
     refs = (f"{REPO}:Q4_K_M", "org/other:Q8_0")
     file.write_text(
         json.dumps([{"ref": ref, "n_done_bytes": 10, "n_total_bytes": 50_000, "partials": []} for ref in refs])

@@ -112,7 +112,7 @@ def test_downloads_that_rest_and_that_failed(
 ) -> None:
     hub_place.hub.add(REPO, {"tiny-Q4_K_M.gguf": noise(50_000)}, is_gated=True)
     file = home / "data" / "downloads.json"
-    file.parent.mkdir(parents=True)
+    file.parent.mkdir(parents=True, exist_ok=True)
     half = {"ref": "qwen3-8b:Q4_K_M", "n_done_bytes": 2 << 30, "n_total_bytes": 5 << 30, "partials": []}
     file.write_text(json.dumps([half]))
 

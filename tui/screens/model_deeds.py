@@ -31,7 +31,7 @@ class ModelDeeds(ModeScreen):
         Binding("space", "pause", "Pause", id="models.pause", show=False, tooltip="Pause or resume a download"),
         Binding("x", "cancel", "Cancel", id="models.cancel", show=False, tooltip="End a download"),
         Binding("d,delete", "delete", "Delete", id="models.delete", tooltip="Delete this model from the disk"),
-        Binding("i", "import_file", "Import", id="models.import", tooltip="Take a GGUF file into the list"),
+        Binding("i", "import_file", "Import", id="models.import", show=False, tooltip="Take a GGUF file into the list"),
         Binding("v", "verify", "Verify", id="models.verify", show=False, tooltip="Check the files for damage"),
         Binding("s", "serve", "Serve", id="models.serve", show=False, tooltip="Serve this model over HTTP"),
         Binding("Q", "quantize", "Quantize", id="models.quantize", show=False, tooltip="Make this model smaller"),

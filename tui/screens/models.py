@@ -55,7 +55,7 @@ class ModelsScreen(ModelDeeds):
         Binding("o", "next_source", "Here/catalog/hub", id="models.source", show=False),
         Binding("k", "next_kind", "Kind", id="models.kind", show=False),
         Binding("f", "toggle_fitting", "Only what fits", id="models.fitting", show=False),
-        Binding("m", "measure", "Measure", id="models.measure", tooltip="Foretell this model's speed"),
+        Binding("m", "measure", "Measure", id="models.measure", show=False, tooltip="Foretell this model's speed"),
         Binding("f9,ctrl+l", "refresh_models", "Refresh", id="models.refresh", show=False),
         Binding("escape", "back", "Back to the list", id="models.back", show=False),
     ]
@@ -161,6 +161,10 @@ class ModelsScreen(ModelDeeds):
         self.run_worker(self._measure(row), group="measure", exclusive=True)
 
     def on_models_changed(self) -> None:
+        self.action_refresh_models()
+
+    def on_settings_changed(self) -> None:
+        self.plans.settings = self.services.settings
         self.action_refresh_models()
 
     def on_download_changed(self) -> None:

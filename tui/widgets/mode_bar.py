@@ -32,8 +32,17 @@ class ModeBar(Horizontal):
 
     DEFAULT_CSS = """
     ModeBar {
+        dock: top;
+        height: 1;
+        background: $panel;
+        & Label { padding: 0 1; color: $text-muted; }
+        & #app-name { color: $primary; text-style: bold; width: 10; }
+        & .-here { background: $primary; color: $background; text-style: bold; }
+        & .-here:nocolor { text-style: bold underline; }
+        & .-here:ansi { background: ansi_default; color: ansi_default; text-style: bold reverse; }
+        & ModeTab:hover { color: $text; }
+        & #status { dock: right; max-width: 40%; color: $text-accent; background: $panel; display: none; }
         &.-busy #app-name { display: none; }
-        #status { dock: right; max-width: 40%; color: $text-accent; background: $panel; display: none; }
         &.-busy #status { display: block; }
     }
     """
