@@ -14,6 +14,7 @@ from localllm.config import Settings, load_settings
 from localllm.errors import LocalLLMError
 from tui import messages
 from tui.commands import AppCommands
+from tui.downloads import Download, Downloads
 from tui.engines import Engines, OpenLLM
 from tui.first_run import is_first_run
 from tui.modes import ALL_MODES
@@ -58,7 +59,7 @@ class LocalLLM(App[None]):
         super().__init__()
         self._was_told_of_size = False
         settings = settings or load_settings()
-        self.services = Services(settings, Engines(self._engine_changed, open_llm))
+        self.services = Services(settings, Engines(self._engine_changed, open_llm), Downloads(self._download_changed))
         self.services.busy_checks.append(self.services.server.busy)
         self.services.server.changed = lambda: self.broadcast(messages.ServerChanged())
         for theme in OWN_THEMES:
@@ -90,6 +91,7 @@ class LocalLLM(App[None]):
 
     async def on_unmount(self) -> None:
         await self.services.server.close()
+        await self.services.downloads.close()
         await self.services.engines.close_all()
 
     def apply_settings(self, names: frozenset[str]) -> None:
@@ -157,9 +159,7 @@ class LocalLLM(App[None]):
         await self._go("serve", message.ref)
 
     async def on_fetch_model(self, message: messages.FetchModel) -> None:
-        downloads = getattr(self.services, "downloads", None)
-        if downloads is not None:
-            downloads.start(message.ref)
+        self.services.downloads.start(message.ref)
         await self.switch_mode("models")
 
     async def _go(self, mode: str, ref: str) -> None:
@@ -170,6 +170,17 @@ class LocalLLM(App[None]):
 
     def _engine_changed(self, ref: str) -> None:
         self.broadcast(messages.EngineChanged(ref))
+
+    def _download_changed(self, download: Download) -> None:
+        self.broadcast(messages.DownloadChanged(download.id))
+        if download.phase == "done":
+            self.notify(f"{download.ref} is here.", markup=False)
+            self.broadcast(messages.ModelsChanged())
+
+    @property
+    def status_texts(self) -> tuple[str, ...]:
+        """What goes on in the background, each in a few letters."""
+        return self.services.downloads.texts
 
     def broadcast(self, message: Message) -> None:
         """Tell every screen that was shown so far."""

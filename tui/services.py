@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from localllm.config import Settings
+from tui.downloads import Downloads
 from tui.engines import Engines
 from tui.serving.server import Server
 
@@ -17,6 +18,7 @@ class Services:
     settings: Settings
     """As they are now: look again when `SettingsChanged` comes."""
     engines: Engines
+    downloads: Downloads = field(default_factory=Downloads)
     server: Server = field(default_factory=Server)
     busy_checks: list[Callable[[], list[str]]] = field(default_factory=list)
     """Each says what would end with the app, a sentence for each thing: a job, a server."""
