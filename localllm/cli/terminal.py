@@ -4,13 +4,9 @@ from __future__ import annotations
 
 import sys
 
-_KEPT = "\n\t"
-_CONTROLS = {code: None for code in (*range(32), *range(127, 160)) if chr(code) not in _KEPT}
+from localllm.printable import harmless
 
-
-def harmless(text: str) -> str:
-    """Return `text` without the control characters by which it could command a terminal."""
-    return text.translate(_CONTROLS)
+__all__ = ["TextOutput", "harmless"]
 
 
 class TextOutput:
