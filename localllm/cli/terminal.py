@@ -6,8 +6,6 @@ import sys
 
 from localllm.printable import harmless
 
-__all__ = ["TextOutput", "harmless"]
-
 
 class TextOutput:
     """Streams an answer to stdout, and ends it with a line feed. Pipes get every character as it is."""
