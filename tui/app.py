@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from textual.app import App
 from textual.binding import Binding, BindingType
@@ -15,6 +15,10 @@ from tui.engines import Engines, OpenLLM
 from tui.modes import ALL_MODES
 from tui.services import Services
 from tui.themes import AUTO, OWN_THEMES, chosen_theme
+from tui.tool_belt import ToolBelt
+
+if TYPE_CHECKING:
+    from localllm.tools import PendingCall, Verdict
 
 
 class LocalLLM(App[None]):
@@ -34,22 +38,43 @@ class LocalLLM(App[None]):
             Binding(mode.key, f"switch_mode('{mode.name}')", mode.title, id=f"app.{mode.name}", show=False)
             for mode in ALL_MODES
         ),
+        Binding("f8", "show_tools", "Tools", id="app.tools", show=False, tooltip="What models may call"),
+        Binding("f9", "compare", "Compare", id="app.compare", show=False, tooltip="One question, two models"),
         Binding("ctrl+q", "quit", "Quit", id="app.quit", show=False, priority=True),
     ]
 
     def __init__(self, settings: Settings | None = None, open_llm: OpenLLM | None = None) -> None:
         super().__init__()
         settings = settings or load_settings()
-        self.services = Services(settings, Engines(self._engine_changed, open_llm))
+        tools = ToolBelt(lambda: self.broadcast(messages.ToolsChanged()), self._ask_for_call)
+        self.services = Services(settings, Engines(self._engine_changed, open_llm), tools)
         for theme in OWN_THEMES:
             self.register_theme(theme)
         self.theme = chosen_theme(AUTO, self.console.color_system, os.environ)
 
     async def on_unmount(self) -> None:
+        await self.services.tools.close()
         await self.services.engines.close_all()
 
     def _engine_changed(self, ref: str) -> None:
         self.broadcast(messages.EngineChanged(ref))
+
+    async def _ask_for_call(self, call: PendingCall) -> Verdict:
+        from tui.screens.approval import ask
+
+        return await ask(self, call)
+
+    def action_show_tools(self) -> None:
+        """Show the tool servers and what the present chat may call."""
+        from tui.screens.tools import ToolsScreen
+
+        self.push_screen(ToolsScreen(self.services.tools))
+
+    def action_compare(self) -> None:
+        """Ask two models the same."""
+        from tui.screens.compare import CompareScreen
+
+        self.push_screen(CompareScreen(self.services))
 
     def broadcast(self, message: Message) -> None:
         """Tell every screen that was shown so far."""

@@ -48,3 +48,7 @@ class JobChanged(Message):
     def __init__(self, job_id: int) -> None:
         super().__init__()
         self.job_id = job_id
+
+
+class ToolsChanged(Message):
+    """A tool server started, ended, failed or has other tools."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from localllm.config import Settings
 from tui.engines import Engines
+from tui.tool_belt import ToolBelt
 
 
 @dataclass
@@ -14,3 +15,4 @@ class Services:
 
     settings: Settings
     engines: Engines
+    tools: ToolBelt

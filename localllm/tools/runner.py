@@ -6,6 +6,7 @@ import json
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from localllm.chat.messages import ToolCall
 from localllm.errors import LocalLLMError
 from localllm.tools.approval import Approvals, PendingCall, Verdict
 from localllm.tools.results import ToolResult
@@ -29,7 +30,7 @@ class ToolRunner:
         self.approvals = approvals or Approvals()
         self._ask = ask
 
-    async def start(self) -> None:
+    async def prepare(self) -> None:
         """Start the servers that are not ready, so that `specs` knows their tools.
 
         Raises:
@@ -42,7 +43,12 @@ class ToolRunner:
         tools = [named for named in self.servers.tools if self.approvals.is_on(named.model_name)]
         return [named.tool.spec(named.model_name) for named in tools]
 
-    async def run(self, name: str, arguments_json: str) -> ToolResult:
+    async def run(self, call: ToolCall) -> str:
+        """Make a call, if the user allows it, and return what the model is told; errors say that they are."""
+        result = await self.result(call.function.name, call.function.arguments)
+        return f"Error: {result.text}" if result.is_error else result.text
+
+    async def result(self, name: str, arguments_json: str) -> ToolResult:
         """Make one call, if the user allows it. What goes wrong is an answer that the model can read.
 
         Args:

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from localllm.chat.formats.tools import parse_toolbox
+from localllm.chat.messages import FunctionCall, ToolCall
 from localllm.tools import Approvals, PendingCall, ToolRunner, Verdict
 from localllm.tools.names import model_names
 from localllm.tools.results import bounded
@@ -34,14 +35,14 @@ class Asked:
 async def started(make_servers: MakeServers, *verdicts: Verdict) -> tuple[ToolRunner, Asked]:
     asked = Asked(*verdicts)
     runner = ToolRunner(make_servers(), asked)
-    await runner.start()
+    await runner.prepare()
     return runner, asked
 
 
 async def test_once_is_asked_each_time(make_servers: MakeServers) -> None:
     runner, asked = await started(make_servers, Verdict("once"), Verdict("refuse", "not now"))
-    assert (await runner.run("tests__add", '{"a": 1, "b": 2}')).text == "3"
-    refused = await runner.run("tests__add", '{"a": 1, "b": 2}')
+    assert (await runner.result("tests__add", '{"a": 1, "b": 2}')).text == "3"
+    refused = await runner.result("tests__add", '{"a": 1, "b": 2}')
     assert refused.is_error and refused.text.endswith("so it was not made. They say: not now")
     assert asked.calls[0].arguments == {"a": 1, "b": 2}
     assert asked.calls[0].named.tool.is_read_only is True
@@ -51,7 +52,7 @@ async def test_once_is_asked_each_time(make_servers: MakeServers) -> None:
 async def test_always_and_never_are_asked_once(make_servers: MakeServers, choice: Any, is_error: bool) -> None:
     runner, asked = await started(make_servers, Verdict(choice))
     for _ in range(2):
-        assert (await runner.run("tests__add", '{"a": 1, "b": 2}')).is_error is is_error
+        assert (await runner.result("tests__add", '{"a": 1, "b": 2}')).is_error is is_error
     assert len(asked.calls) == 1
     runner.approvals.forget("tests__add")
     assert runner.approvals.standing("tests__add") is None
@@ -65,7 +66,7 @@ async def test_what_a_model_gets_wrong_is_never_asked(make_servers: MakeServers)
         ("tests__add", "[1]", "must be a JSON object"),
         ("tests__add", "[" * 100_000, "not JSON"),
     ]:
-        result = await runner.run(name, arguments)
+        result = await runner.result(name, arguments)
         assert result.is_error and words in result.text
     assert asked.calls == []
 
@@ -75,15 +76,21 @@ async def test_a_tool_that_is_off_is_not_told_of_and_not_run(make_servers: MakeS
     assert "tests__add" in [spec["function"]["name"] for spec in runner.specs()]
     runner.approvals.switch("tests__add", on=False)
     assert "tests__add" not in [spec["function"]["name"] for spec in runner.specs()]
-    assert (await runner.run("tests__add", "{}")).is_error
+    assert (await runner.result("tests__add", "{}")).is_error
     runner.approvals.switch("tests__add", on=True)
     assert "tests__add" in [spec["function"]["name"] for spec in runner.specs()]
 
 
 async def test_a_server_that_dies_is_an_answer(make_servers: MakeServers) -> None:
     runner, _ = await started(make_servers, Verdict("once"))
-    result = await runner.run("tests__die", "")
+    result = await runner.result("tests__die", "")
     assert (result.text, result.is_error) == ("tests ended while die ran.", True)
+
+
+async def test_a_call_of_a_model_gets_a_text_that_says_what_failed(make_servers: MakeServers) -> None:
+    runner, _ = await started(make_servers, Verdict("once"))
+    assert await runner.run(ToolCall(FunctionCall("tests__add", '{"a": 1, "b": 2}'))) == "3"
+    assert await runner.run(ToolCall(FunctionCall("nothing", "{}"))) == "Error: There is no tool 'nothing'."
 
 
 async def test_all_specs_are_tools_that_our_grammar_takes(make_servers: MakeServers) -> None:

@@ -162,7 +162,12 @@ def test_loading_is_as_the_settings_have_it() -> None:
 
 @pytest.mark.parametrize(
     ("ref", "attached", "local"),
-    [("smollm2", False, True), ("@lab/model", False, False), ("@127.0.0.1:8080/a/b", True, False), ("/a:b", False, True)],
+    [
+        ("smollm2", False, True),
+        ("@lab/model", False, False),
+        ("@127.0.0.1:8080/a/b", True, False),
+        ("/a:b", False, True),
+    ],
 )
 def test_where_a_model_is_computed(ref: str, attached: bool, local: bool) -> None:
     assert is_attached(ref) == attached and is_local(ref) == local

@@ -59,7 +59,9 @@ def _stored() -> list[ModelChoice]:
 
     inventory = Inventory()
     return [
-        ModelChoice(inventory.ref(model), HERE, model.n_bytes, " · ".join(filter(None, (model.quantization, model.place))))
+        ModelChoice(
+            inventory.ref(model), HERE, model.n_bytes, " · ".join(filter(None, (model.quantization, model.place)))
+        )
         for model in inventory.models
     ]
 

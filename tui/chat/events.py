@@ -87,6 +87,4 @@ class Refused:
     error: LocalLLMError
 
 
-SessionEvent = (
-    PhaseChanged | Cut | Added | Began | Streamed | Finished | BranchShown | Measured | Changed | Refused
-)
+SessionEvent = PhaseChanged | Cut | Added | Began | Streamed | Finished | BranchShown | Measured | Changed | Refused

@@ -11,8 +11,9 @@ import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
-from localllm.conversations import Conversation, ConversationStore, Node
 from localllm.conversations.records import NodeRole, NodeState
+
+from localllm.conversations import Conversation, ConversationStore, Node
 from localllm.errors import ContextLengthExceeded, EngineError, LocalLLMError, ModelNotFound, RequestError
 from tui.chat.answering import Answering
 from tui.chat.events import (
@@ -283,9 +284,7 @@ class ChatSession:
         return self._answering
 
     async def _add(self, parent_id: int | None, role: NodeRole, text: str, **fields: Any) -> Node:
-        node = await asyncio.to_thread(
-            lambda: self._store.add(self.conversation.id, parent_id, role, text, **fields)
-        )
+        node = await asyncio.to_thread(lambda: self._store.add(self.conversation.id, parent_id, role, text, **fields))
         self.nodes.append(node)
         return node
 

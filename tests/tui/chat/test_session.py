@@ -330,9 +330,7 @@ async def test_a_tool_that_fails_is_told_of(room: Room, models: ScriptedModels) 
     assert "the server is gone" in room.kept()[2].text and room.kept()[-1].text == "I do not know."
 
 
-async def test_rounds_of_tools_are_bounded(
-    room: Room, models: ScriptedModels, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_rounds_of_tools_are_bounded(room: Room, models: ScriptedModels, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tui.chat.session.MAX_ROUNDS", 2)
     models.say(CALL)
     room.session.tools = tools = Tools()
