@@ -71,10 +71,14 @@ class LocalLLM(App[None]):
         self.push_screen(ToolsScreen(self.services.tools))
 
     def action_compare(self) -> None:
-        """Ask two models the same."""
+        """Ask two models the same; the first is the one that was used last."""
+        ready = [state.ref for state in self.services.engines.states if state.phase == "ready"]
+        self.on_compare_models(messages.CompareModels(ready[-1] if ready else "", ""))
+
+    def on_compare_models(self, event: messages.CompareModels) -> None:
         from tui.screens.compare import CompareScreen
 
-        self.push_screen(CompareScreen(self.services))
+        self.push_screen(CompareScreen(self.services, event.ref_a, event.ref_b))
 
     def broadcast(self, message: Message) -> None:
         """Tell every screen that was shown so far."""

@@ -30,6 +30,15 @@ class ServeModel(Message):
         self.ref = ref
 
 
+class CompareModels(Message):
+    """Ask two models the same."""
+
+    def __init__(self, ref_a: str, ref_b: str) -> None:
+        super().__init__()
+        self.ref_a = ref_a
+        self.ref_b = ref_b
+
+
 class ModelsChanged(Message):
     """A model came or went: whoever shows models looks again."""
 
