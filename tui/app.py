@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from typing import TYPE_CHECKING, ClassVar
 
@@ -47,14 +48,26 @@ class LocalLLM(App[None]):
         super().__init__()
         settings = settings or load_settings()
         tools = ToolBelt(lambda: self.broadcast(messages.ToolsChanged()), self._ask_for_call)
-        self.services = Services(settings, Engines(self._engine_changed, open_llm), tools)
+        self.services = Services(settings, Engines(self._engine_changed, open_llm, settings), tools)
         for theme in OWN_THEMES:
             self.register_theme(theme)
         self.theme = chosen_theme(AUTO, self.console.color_system, os.environ)
 
     async def on_unmount(self) -> None:
+        if self.services.sessions is not None:
+            await self.services.sessions.close_all()
         await self.services.tools.close()
         await self.services.engines.close_all()
+        if self.services.conversations is not None:
+            await asyncio.to_thread(self.services.conversations.close)
+
+    async def on_chat_with(self, message: messages.ChatWith) -> None:
+        """Show the chat, with a new conversation with this model."""
+        from tui.screens.chat import ChatScreen
+
+        await self.switch_mode("chat")
+        if isinstance(self.screen, ChatScreen):
+            self.screen.chat_with(message.ref)
 
     def _engine_changed(self, ref: str) -> None:
         self.broadcast(messages.EngineChanged(ref))

@@ -69,4 +69,6 @@ def divergence_along(reference: Subject, other: Subject, tokens: Sequence[int], 
             ps = [np.exp(target_log_probs(log_p, targets)) for log_p in (ours, theirs)]
             found.append((scores.kl, scores.same_top.tolist(), ps[0], ps[1]))
     kl, same_top, reference_p, other_p = zip(*found, strict=True)
-    return AlongText(np.concatenate(kl), tuple(chain.from_iterable(same_top)), np.concatenate(reference_p), np.concatenate(other_p))
+    return AlongText(
+        np.concatenate(kl), tuple(chain.from_iterable(same_top)), np.concatenate(reference_p), np.concatenate(other_p)
+    )

@@ -8,11 +8,11 @@ from contextlib import aclosing
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from localllm.conversations import ConversationStore, Node
 from tui.chat.events import Measured, Phase, SessionEvent, Streamed
 from tui.chat.meter import Meter
 
 if TYPE_CHECKING:
+    from localllm.conversations import ConversationStore, Node
     from localllm.llm import LLM
     from localllm.llm.events import ChatEvent, Done
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from localllm.conversations import Conversation, Node
 from localllm.errors import LocalLLMError
 from tui.chat.meter import Figures
+
+if TYPE_CHECKING:
+    from localllm.conversations import Conversation, Node
 
 Phase = Literal["idle", "loading", "reading", "writing", "tools"]
 """loading: the model is not here yet. reading: it reads the prompt. tools: a tool is being run, or asked about."""

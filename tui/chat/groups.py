@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import date, datetime, timedelta
+from typing import TYPE_CHECKING
 
-from localllm.conversations import Conversation
+if TYPE_CHECKING:
+    from localllm.conversations import Conversation
+
 
 ORDER = ("Pinned", "Today", "Yesterday", "This week", "Older", "Archived")
 

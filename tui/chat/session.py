@@ -11,9 +11,6 @@ import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
-from localllm.conversations.records import NodeRole, NodeState
-
-from localllm.conversations import Conversation, ConversationStore, Node
 from localllm.errors import ContextLengthExceeded, EngineError, LocalLLMError, ModelNotFound, RequestError
 from tui.chat.answering import Answering
 from tui.chat.events import (
@@ -34,6 +31,7 @@ from tui.chat.options import answer_options
 if TYPE_CHECKING:
     from localllm.chat.messages import ToolCall
     from localllm.config import Settings
+    from localllm.conversations import Conversation, ConversationStore, Node, NodeRole, NodeState
     from localllm.llm.events import Done
     from tui.engines import Engines
 
@@ -233,8 +231,6 @@ class ChatSession:
         self._enter("loading")
         llm = await self._engines.open(self.ref)
         messages = await asyncio.to_thread(self._store.messages, self.conversation.id)
-        # The message that is about to be written is in the store already.
-        messages = messages if goes_on else messages[:-1]
         options = answer_options(self._settings, self.conversation, self.ref)
         if goes_on:
             options["continue_final_message"] = True
@@ -277,7 +273,7 @@ class ChatSession:
         if goes_on is None:
             node = await self._add(parent_id, "assistant", "", state="writing", model=self.ref)
         else:
-            node = await asyncio.to_thread(self._store.reopen, goes_on.id)
+            node = await asyncio.to_thread(lambda: self._store.finish(goes_on.id, state="writing"))
             self.nodes[-1] = node
         self._tell(Began(node))
         self._answering = Answering(node, self._store, self._tell, self._enter)

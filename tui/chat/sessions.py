@@ -48,7 +48,7 @@ class Sessions:
                 self._settings,
                 conversation,
                 conversation.model or ref,
-                lambda event: self._listener(self._open[conversation.id], event),
+                lambda event: self._tell(conversation.id, event),
             )
             self._open[conversation.id] = session
             await session.load()
@@ -57,7 +57,7 @@ class Sessions:
     @property
     def streaming_ids(self) -> frozenset[int]:
         """The conversations in which something is being answered."""
-        return frozenset(id_ for id_, session in self._open.items() if session.is_busy)
+        return frozenset(id_ for id_, session in self._open.items() if session.phase != "idle")
 
     async def close(self, conversation_id: int) -> None:
         """End what is being answered there, and forget the session."""
@@ -66,7 +66,12 @@ class Sessions:
             await session.stop()
 
     async def close_all(self) -> None:
-        """End everything; what is being answered is kept as interrupted."""
-        for session in [*self._open.values()]:
+        """End everything, and tell nobody; what is being answered is kept as interrupted."""
+        closing, self._open = self._open, {}
+        for session in closing.values():
             await session.stop("interrupted")
-        self._open.clear()
+
+    def _tell(self, conversation_id: int, event: SessionEvent) -> None:
+        session = self._open.get(conversation_id)
+        if session is not None:
+            self._listener(session, event)

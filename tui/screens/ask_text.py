@@ -28,7 +28,7 @@ class AskText(Dialog[str]):
         self._note = note
 
     def compose_panel(self) -> ComposeResult:
-        yield Input(self._value, id="answer")
+        yield Input(self._value, select_on_focus=False, id="answer")
         if self._note:
             yield Label(Content.styled(self._note, "dim"))
 

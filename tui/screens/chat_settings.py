@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from textual import on
 from textual.app import ComposeResult
@@ -14,11 +14,13 @@ from textual.content import Content
 from textual.widgets import Button, Input, Label, TextArea
 
 from localllm.config import Settings
-from localllm.conversations import Conversation
 from localllm.errors import LocalLLMError
 from tui.chat.option_fields import FIELDS
 from tui.chat.options import chosen_options
 from tui.screens.dialog import Dialog
+
+if TYPE_CHECKING:
+    from localllm.conversations import Conversation
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,8 @@ class ChatSettings(Dialog[ChatChoices]):
 
     DEFAULT_CSS = """
     ChatSettings {
-        & .heading { color: $text-muted; margin-top: 1; }
+        & .heading { color: $text-muted; }
+        & .second { margin-top: 1; }
         & #system { height: 5; border: none; background: $panel; padding: 0 1; }
         & .row { height: 1; }
         & .row Label { width: 18; }
@@ -47,7 +50,7 @@ class ChatSettings(Dialog[ChatChoices]):
         & .row Input.-invalid { color: $error; text-style: underline; }
         & .row .source { width: 1fr; color: $text-muted; margin-left: 2; }
         & #problem { color: $error; height: auto; }
-        & #buttons { height: 3; align-horizontal: right; }
+        & #buttons { height: 1; align-horizontal: right; }
         & #fields { height: 1fr; }
     }
     """
@@ -65,7 +68,7 @@ class ChatSettings(Dialog[ChatChoices]):
         with VerticalScroll(id="fields", can_focus=False):
             yield Label("System prompt", classes="heading")
             yield TextArea(self._conversation.system or "", id="system", tab_behavior="focus")
-            yield Label("Answers (empty: as the settings have it)", classes="heading")
+            yield Label("Answers; what is left empty is as the settings have it", classes="heading second")
             chosen = {option.name: option for option in chosen_options(self._settings, self._conversation)}
             for field in FIELDS:
                 option = chosen[field.name]
@@ -75,10 +78,10 @@ class ChatSettings(Dialog[ChatChoices]):
                 with Horizontal(classes="row"):
                     yield Label(field.label)
                     yield Input(field.shown(option.value) if is_own else "", placeholder=fallback, id=field.name)
-                    yield Label(Content(f"{fallback} ({source})"), classes="source")
+                    yield Label(Content(source), classes="source")
         yield Label("", id="problem")
         with Horizontal(id="buttons"):
-            yield Button("Take", variant="primary", id="take")
+            yield Button("Take", variant="primary", id="take", compact=True)
 
     def on_mount(self) -> None:
         self.query_one("#problem").display = False

@@ -39,9 +39,9 @@ class Dialog(ModalScreen[Answer | None], Generic[Answer]):
     IS_TALL: ClassVar[bool] = False
 
     def compose(self) -> ComposeResult:
-        panel = Vertical(*self.compose_panel(), id="panel", classes="-tall" if self.IS_TALL else "")
-        panel.border_title, panel.border_subtitle = self.HEADING, self.KEYS
-        yield panel
+        with Vertical(id="panel", classes="-tall" if self.IS_TALL else "") as panel:
+            panel.border_title, panel.border_subtitle = self.HEADING, self.KEYS
+            yield from self.compose_panel()
 
     def compose_panel(self) -> ComposeResult:
         """Yield what is in the panel."""

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from textual.binding import Binding, BindingType
 from textual.content import Content
 from textual.widgets.option_list import Option
 
-from localllm.conversations import ConversationStore, SavedPrompt
 from tui.screens.filtered_list import FilteredList
 from tui.widgets.conversation_list import one_line
 
+if TYPE_CHECKING:
+    from localllm.conversations import ConversationStore, SavedPrompt
 
-class PromptLibrary(FilteredList[SavedPrompt]):
+
+class PromptLibrary(FilteredList["SavedPrompt"]):
     """Lists what was saved; the answer is what is to be inserted."""
 
     HEADING = "Saved prompts"
@@ -34,7 +36,7 @@ class PromptLibrary(FilteredList[SavedPrompt]):
             for one in everything
             if all(word in f"{one.name} {one.text} {' '.join(one.tags)}".casefold() for word in words)
         ]
-        empty = "No prompt is saved yet. Write one, and save it with /save."
+        empty = "No prompt is saved yet. Write one in the chat, and Alt+S saves it."
         self.note("" if self._fitting else "No prompt fits." if everything else empty)
         self.show_options([Option(_row(prompt)) for prompt in self._fitting])
 

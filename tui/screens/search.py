@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 from textual import work
 from textual.content import Content, Span
 from textual.widgets.option_list import Option
 from textual.worker import get_current_worker
 
-from localllm.conversations import ConversationStore, Hit
 from tui.screens.filtered_list import FilteredList
 from tui.widgets.conversation_list import UNTITLED, one_line
+
+if TYPE_CHECKING:
+    from localllm.conversations import ConversationStore, Hit
 
 N_HITS_MAX = 100
 _WHO = {"user": "You", "assistant": "Answer", "tool": "Tool", None: "Title"}
 
 
-class SearchScreen(FilteredList[Hit]):
+class SearchScreen(FilteredList["Hit"]):
     """Every message and title that has the words; Enter goes there."""
 
     HEADING = "Search everything"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from datetime import datetime
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from textual.binding import Binding, BindingType
 from textual.content import Content
@@ -12,8 +12,10 @@ from textual.message import Message
 from textual.widgets import OptionList
 from textual.widgets.option_list import Option
 
-from localllm.conversations import Conversation
 from tui.chat.groups import grouped
+
+if TYPE_CHECKING:
+    from localllm.conversations import Conversation
 
 Wish = Literal["rename", "pin", "archive", "delete", "undo_delete", "export", "import"]
 
@@ -93,6 +95,11 @@ class ConversationList(OptionList):
     def highlighted_id(self) -> int | None:
         """The conversation that the keys are about."""
         return None if self.highlighted is None else self._shown[self.highlighted][2]
+
+    @property
+    def ids(self) -> list[int]:
+        """The conversations, in the order in which they are shown."""
+        return [id_ for _, _, id_ in self._shown if id_ is not None]
 
     def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
         event.stop()

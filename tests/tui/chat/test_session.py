@@ -110,7 +110,7 @@ async def test_the_first_question_is_the_title(room: Room) -> None:
 
 
 def test_titles_are_cut_between_words() -> None:
-    assert title_of("word " * 30) == " ".join(["word"] * 11) + "…"
+    assert title_of("word " * 30) == " ".join(["word"] * 12) + "…"
     assert len(title_of("x" * 100)) <= 60
     assert title_of("\n\n") == ""
 
@@ -128,8 +128,9 @@ async def test_a_stopped_answer_is_kept_as_far_as_it_came(room: Room, models: Sc
 
 async def test_stopping_while_the_model_loads_keeps_the_question(room: Room, models: ScriptedModels) -> None:
     await room.session.send("Hi")
+    await room.until(lambda: room.of(Began))
     await room.session.stop()
-    assert [node.state for node in room.kept()] == ["done", "stopped"][: len(room.kept())]
+    assert [(node.text, node.state) for node in room.kept()] == [("Hi", "done"), ("", "stopped")]
     await room.session.regenerate()
     await room.session.wait()
     assert [(node.text, node.n_siblings) for node in room.kept()] == [("Hi", 1), ("Hello!", 1)]
@@ -140,8 +141,10 @@ async def test_one_question_at_a_time(room: Room, models: ScriptedModels) -> Non
     await room.session.send("Sing")
     with pytest.raises(RequestError, match="still answering"):
         await room.session.send("And dance")
+    with pytest.raises(RequestError, match="still answering"):
+        await room.session.regenerate()
     await room.session.stop()
-    assert len(room.kept()) == 2
+    assert [node.text for node in room.kept() if node.role == "user"] == ["Sing"]
 
 
 async def test_several_conversations_answer_at_once(
@@ -208,7 +211,7 @@ async def test_going_on_with_an_answer_that_reached_its_limit(room: Room, models
     await room.session.resume()
     await room.session.wait()
     whole = room.kept()[-1]
-    assert (whole.id, whole.text, whole.state) == (cut.id, "abcghi", "done" if len("ghi") < 3 else "length")
+    assert (whole.id, whole.text, whole.state) == (cut.id, "abcghi", "done")
     assert models.backends["m"].calls[-1].prompt_text == "<user>Say the alphabet<assistant>abc"
     assert [event.node.id for event in room.of(Began)] == [cut.id, cut.id]
 
