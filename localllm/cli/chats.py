@@ -15,7 +15,7 @@ import click
 from localllm.cli.numbers import json_text
 from localllm.cli.screen import notice
 from localllm.cli.tables import cut, duration, table
-from localllm.cli.terminal import harmless
+from localllm.printable import harmless
 from localllm.errors import RequestError
 
 if TYPE_CHECKING:

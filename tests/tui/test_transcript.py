@@ -252,6 +252,41 @@ async def test_it_follows_the_terminals_size() -> None:
             assert "Question 101?" in shown(app)
 
 
+async def test_text_is_selected_with_the_mouse_and_copied() -> None:
+    app = TranscriptApp()
+    async with app.run_test(size=(80, 24)) as pilot:
+        await started(pilot, app, [node(1, "user", "First line\nSecond line"), node(2, "assistant", "An answer.")])
+        await pilot.mouse_down(Transcript, offset=(3, 1))
+        await pilot.hover(Transcript, offset=(8, 2))
+        await pilot.mouse_up(Transcript, offset=(8, 2))
+        await pilot.pause()
+        assert app.screen.get_selected_text() == "First line\nSecond"
+
+
+async def test_a_click_opens_what_is_folded_copies_code_and_follows_links_of_the_web_only(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    app = TranscriptApp()
+    opened: list[str] = []
+    monkeypatch.setattr(app, "open_url", lambda url, new_tab=True: opened.append(url))
+    async with app.run_test(size=(80, 24)) as pilot:
+        text = "[here](https://a.example/) and [there](ftp://b.example/)\n\n```c\nint a;\n```"
+        await started(pilot, app, [node(1, "assistant", text, reasoning="Hidden thought", n_siblings=2)])
+        lines = shown(app).split("\n")
+        row = next(y for y, line in enumerate(lines) if "here" in line)
+        await pilot.click(Transcript, offset=(3, row))
+        await pilot.click(Transcript, offset=(lines[row].index("there") + 1, row))
+        assert opened == ["https://a.example/"]
+        row = next(y for y, line in enumerate(lines) if "copy" in line)
+        await pilot.click(Transcript, offset=(lines[row].index("copy"), row))
+        assert app.clipboard == "int a;\n"
+        await pilot.click(Transcript, offset=(lines[0].index("›"), 0))
+        assert isinstance(app.asked[-1], Transcript.SiblingRequested) and app.asked[-1].by == 1
+        await pilot.click(Transcript, offset=(5, 1))
+        await pilot.pause()
+        assert "Hidden thought" in shown(app)
+
+
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     texts=st.lists(

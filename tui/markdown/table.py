@@ -30,21 +30,12 @@ def table_lines(row: TableRow, width: int) -> Iterator[Line]:
 
 
 def _widths(row: TableRow, width: int) -> list[int]:
-    columns = zip_longest(*row.cells, fillvalue=Content(""))
-    natural = [min(max(cell.cell_length for cell in column), _WIDEST) for column in columns]
-    natural = [max(n, 1) for n in natural]
-    spare = sum(natural) + len(_BETWEEN) * (len(natural) - 1) - width
-    while spare > 0:
-        widest = max(natural)
-        if widest <= _NARROWEST:
-            break
-        at = natural.index(widest)
-        others = [n for n in natural if n < widest]
-        floor = max((others[-1:] and max(others)) or 0, _NARROWEST, widest - spare)
-        step = max(1, widest - max(floor, _NARROWEST))
-        natural[at] -= step
-        spare -= step
-    return natural
+    columns = list(zip_longest(*row.cells, fillvalue=Content("")))
+    natural = [max(1, *(cell.cell_length for cell in column)) for column in columns]
+    room = width - len(_BETWEEN) * (len(columns) - 1)
+    fitting = (most for most in range(_WIDEST, _NARROWEST, -1) if sum(min(n, most) for n in natural) <= room)
+    most = next(fitting, _NARROWEST)
+    return [min(n, most) for n in natural]
 
 
 def _cell_lines(cells: Sequence[Content], widths: Sequence[int]) -> Iterator[tuple[Content, ...]]:

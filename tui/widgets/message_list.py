@@ -138,14 +138,13 @@ class MessageList(ScrollView, can_focus=True):
         if self._chosen is not None and self._chosen >= n:
             self._chosen = None
 
-    def _changed(self, node_id: int) -> None:
-        """Lay a message out again, in its place."""
+    def _changed(self, node_id: int, *, is_new: bool = False) -> None:
+        """Lay a message out again, in its place; with something new in it, the hint says so."""
         place = self._places[node_id]
         top = self._heights.top(place)
         grown = self._heights.measure(place, len(self.view(node_id).lines(self._width))) if self._width > 0 else 0
         is_above = top + self._heights.height(place) - grown <= self.scroll_y
-        if place == len(self._shown) - 1 and not self._is_at_end:
-            self._has_new = True
+        self._has_new = self._has_new or (is_new and not self._is_at_end)
         self._settle(grown if is_above and not self._is_at_end else 0)
 
     @property
@@ -288,7 +287,7 @@ class MessageList(ScrollView, can_focus=True):
         span = selection.get_span(number) if selection is not None else None
         if span is not None:
             start, end = span
-            style = Style.from_rich_style(self.app.console, self.screen.get_component_rich_style("screen--selection"))
+            style = Style.from_rich_style(self.screen.get_component_rich_style("screen--selection"))
             content = line.content.stylize(style, start, None if end == -1 else end)
             strip = self._draw(Line(content, line.style, line.is_wide), shift)
         else:

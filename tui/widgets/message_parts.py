@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
 _STATES = {
     "stopped": "stopped",
-    "length": "stopped at its limit of tokens · c continues",
+    "length": "stopped at its limit of tokens · Ctrl+L goes on",
     "failed": "failed",
-    "interrupted": "interrupted · c continues",
+    "interrupted": "interrupted · Ctrl+L goes on",
 }
 _N_LEFT = 20
 """Columns that the name keeps, however much stands to its right."""
@@ -83,7 +83,7 @@ def error_lines(node: Node, width: int) -> Iterator[Line]:
     """Yield why an answer ended early, and what can be done."""
     if not node.error:
         return
-    todo = "r tries again, c continues." if node.text else "r tries again."
+    todo = "Ctrl+R tries again, Ctrl+L goes on." if node.text else "Ctrl+R tries again."
     for line in wrapped(Content(f"! {marked(node.error)} {todo}"), width):
         yield Line(line.stylize("$text-error"))
 

@@ -54,6 +54,7 @@ class MessageView:
         self.is_growing = is_growing
         self._text, self._reasoning = node.text, node.reasoning
         self._thought = _Stopwatch()
+        self._laid: tuple[int, list[Line]] | None = None
         self._begin()
 
     @property
@@ -118,7 +119,7 @@ class MessageView:
         is_answer = self.node.role == "assistant"
         self._body = Document(self._text if is_answer else "", is_growing=self.is_growing)
         self._thinking = Document(self._reasoning, is_growing=self.is_growing)
-        self._laid: tuple[int, list[Line]] | None = None
+        self._laid = None
 
     def _lines(self, width: int) -> Iterator[Line]:
         if self.node.role == "tool":

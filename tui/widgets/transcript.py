@@ -116,7 +116,7 @@ class Transcript(MessageList):
     def begin(self, node: Node) -> None:
         """Add a message; with the state "writing" it may stream."""
         self._append(node)
-        self._changed(node.id)
+        self._changed(node.id, is_new=True)
 
     def stream_text(self, node_id: int, text: str) -> None:
         """Add to an answer. Many calls become one change of the screen."""
@@ -165,7 +165,7 @@ class Transcript(MessageList):
         for node_id in list(self._arrived):
             if node_id in self._places:
                 self._take_in(node_id)
-                self._changed(node_id)
+                self._changed(node_id, is_new=True)
         self._arrived.clear()
         self._took_s = perf_counter() - began_s
 

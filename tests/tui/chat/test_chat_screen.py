@@ -212,7 +212,7 @@ async def test_what_ended_unseen_is_marked(chat: Chat, models: ScriptedModels) -
     await chat.press("ctrl+n")
     await until(chat.pilot, lambda: chat.shown.id != singing)
     await until(chat.pilot, lambda: "● Sing" in screen_text(chat.app))
-    await chat.press("alt+2")
+    await chat.press("alt+1")
     await until(chat.pilot, lambda: "● Sing" not in screen_text(chat.app))
 
 
