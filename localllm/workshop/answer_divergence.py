@@ -81,10 +81,10 @@ def measure_answer(job: AnswerJob) -> AnswerDivergence:
             stack.enter_context(load_model(path, plan.n_gpu_layers, None))
             for path, (_, plan) in zip(paths, planned, strict=True)
         ]
-        subjects = [
+        reference, other = (
             Subject(model, *_KV_TYPES, plan.n_threads) for model, (_, plan) in zip(models, planned, strict=True)
-        ]
-        along = divergence_along(*subjects, job.tokens, job.n_head)
+        )
+        along = divergence_along(reference, other, job.tokens, job.n_head)
         pieces = tuple(models[0].vocab.piece(token, special=True) for token in job.tokens[job.n_head :])
     return AnswerDivergence(
         pieces=pieces,

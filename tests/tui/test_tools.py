@@ -63,11 +63,12 @@ async def test_each_key_says_what_it_says(app: LocalLLM, keys: list[str], verdic
 async def test_keys_that_were_meant_for_something_else_decide_nothing(app: LocalLLM) -> None:
     said: list[Verdict | None] = []
     async with app.run_test(size=(80, 24)) as pilot:
-        screen = ApprovalScreen(a_call(), grace_s=0.3)
+        screen = ApprovalScreen(a_call(), grace_s=60.0)
         await app.push_screen(screen, said.append)
         await pilot.press("y", "e", "a", "h", "escape", "n")
         assert said == [] and not screen.query_one("#reason").has_class("-shown")
-        await until(pilot, lambda: screen.is_armed)
+        assert not screen.is_armed
+        screen.grace_s = 0.0
         await pilot.press("y")
         await until(pilot, lambda: said)
     assert said == [Verdict("once")]

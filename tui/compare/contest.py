@@ -142,11 +142,14 @@ class Contest:
         """Return what the divergence is computed from, while A's model is there; None where there can be none."""
         a, b = sides
         if self.states[0].phase != "done" or not self.states[0].text:
-            return self._undefined("A gave no answer.")
+            self._undefined("A gave no answer.")
+            return None
         if not (is_local(a.ref) and is_local(b.ref)):
-            return self._undefined("it is computed of models on this disk only.")
+            self._undefined("it is computed of models on this disk only.")
+            return None
         if a.ref == b.ref:
-            return self._undefined("both sides are the same model, so its distributions are the same.")
+            self._undefined("both sides are the same model, so its distributions are the same.")
+            return None
         try:
             return await asyncio.to_thread(self._make_job, await self._engines.open(a.ref), a, b)
         except LocalLLMError as error:

@@ -42,7 +42,7 @@ class DivergenceStrip(Widget, can_focus=True):
         Binding("right", "step(1)", show=False, id="strip.next"),
         Binding("home", "first", show=False, id="strip.first"),
         Binding("end", "last", show=False, id="strip.last"),
-        Binding("n", "highest", "Most different", id="strip.highest"),
+        Binding("n", "highest", "Differ most", id="strip.highest"),
     ]
 
     def __init__(self, id: str | None = None) -> None:

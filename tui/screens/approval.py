@@ -58,7 +58,7 @@ class ApprovalScreen(Dialog[Verdict]):
     def __init__(self, call: PendingCall, grace_s: float = GRACE_S) -> None:
         super().__init__()
         self._call = call
-        self._grace_s = grace_s
+        self.grace_s = grace_s
         self._quiet_since_s = time.monotonic()
 
     def compose_panel(self) -> ComposeResult:
@@ -76,7 +76,7 @@ class ApprovalScreen(Dialog[Verdict]):
     @property
     def is_armed(self) -> bool:
         """Whether a key may decide."""
-        return time.monotonic() - self._quiet_since_s >= self._grace_s
+        return time.monotonic() - self._quiet_since_s >= self.grace_s
 
     def on_key(self, event: events.Key) -> None:
         # Who is in the middle of a word goes on being so until they have stopped.

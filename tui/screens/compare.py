@@ -55,9 +55,9 @@ class CompareScreen(Screen[None]):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("ctrl+o", "choose_model", "Model", id="compare.model", tooltip="Choose the model of A or B"),
         Binding("ctrl+r", "ask", "Ask", id="compare.ask"),
-        Binding("1", "vote('a')", "A is better", id="compare.a"),
-        Binding("2", "vote('b')", "B is better", id="compare.b"),
-        Binding("3", "vote('tie')", "Tie", id="compare.tie"),
+        Binding("1", "vote('a')", "A, B better, tie", key_display="1 2 3", id="compare.a"),
+        Binding("2", "vote('b')", "B is better", show=False, id="compare.b"),
+        Binding("3", "vote('tie')", "Tie", show=False, id="compare.tie"),
         Binding("escape", "leave", "Stop, back", id="compare.leave"),
     ]
 

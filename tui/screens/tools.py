@@ -165,6 +165,8 @@ class ToolsScreen(Dialog[None]):
         self.query_one("#detail", Static).update(Content(self._detail()))
 
     def _detail(self) -> str:
+        from localllm.tools import ServerState
+
         servers, row = self._belt.servers, self._row
         if self._error is not None:
             return marked(f"{self._error.message} {self._error.hint or ''}".strip())
@@ -180,7 +182,7 @@ class ToolsScreen(Dialog[None]):
             return marked(f"{row} It is in {servers.config.file}")
         if (named := self._tool) is not None:
             return _tool_detail(named)
-        return _server_detail(row) if not isinstance(row, str) and hasattr(row, "config") else ""
+        return _server_detail(row) if isinstance(row, ServerState) else ""
 
 
 def _server_detail(state: ServerState) -> str:
