@@ -5,40 +5,29 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from textual import events, on, work
 from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
-from textual.containers import Horizontal, Vertical
+from textual.binding import BindingType
+from textual.containers import Horizontal
 from textual.widgets import TextArea
 
 from localllm.errors import LocalLLMError
 from tui.chat.choices import default_ref
-from tui.chat.events import (
-    Added,
-    Began,
-    BranchShown,
-    Changed,
-    Cut,
-    Finished,
-    Measured,
-    PhaseChanged,
-    Refused,
-    SessionEvent,
-    Streamed,
-)
-from tui.chat.meter import Figures
+from tui.chat.commands import COMMANDS, Command, command_of
+from tui.chat.events import Added, Changed, Finished, PhaseChanged, SessionEvent
 from tui.chat.options import next_thinking
 from tui.chat.session import ChatSession
 from tui.chat.sessions import Sessions
 from tui.messages import EngineChanged, ModelsChanged
+from tui.screens.chat_keys import CHAT_KEYS
 from tui.screens.mode import ModeScreen
-from tui.widgets.chat_footer import ChatFooter
 from tui.widgets.composer import Composer
 from tui.widgets.conversation_list import ConversationList, Wish
-from tui.widgets.engine_notice import EngineNotice
-from tui.widgets.transcript import Transcript
+from tui.widgets.suggestion_list import Suggestion
+from tui.widgets.talk import Talk
 
 if TYPE_CHECKING:
     from localllm.conversations import Conversation, ConversationStore
@@ -52,8 +41,6 @@ _WIDE = 100
 _NOTICE_S = 30
 _THINKING = {None: "as the model has it", True: "on", False: "off"}
 
-EMPTY = "Ask something; Enter sends it.\nCtrl+O chooses another model, Ctrl+F searches, F1 shows all keys."
-
 
 class ChatScreen(ModeScreen):
     """Talk to a model. Everything is usable while the conversations are opened and the model loads."""
@@ -64,39 +51,10 @@ class ChatScreen(ModeScreen):
         & #talk { width: 1fr; }
     }
     """
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("ctrl+n", "new", "New", id="chat.new", tooltip="Begin another conversation"),
-        Binding("escape", "stop", "Stop", id="chat.stop", tooltip="End the answer; what came is kept"),
-        Binding("ctrl+r", "regenerate", "Again", id="chat.regenerate", tooltip="Answer again, or load the model again"),
-        Binding("ctrl+l", "resume", "Go on", id="chat.resume", show=False, tooltip="Go on with what was cut off"),
-        Binding("ctrl+t", "thinking", "Thinking", id="chat.thinking", tooltip="As the model has it, on, off"),
-        Binding("ctrl+f", "search", "Search", id="chat.search", priority=True, tooltip="Search all conversations"),
-        Binding("ctrl+o", "model", "Model", id="chat.model", tooltip="Choose which model answers"),
-        Binding(
-            "ctrl+e", "settings", "Settings", id="chat.settings", priority=True,
-            tooltip="System prompt, temperature and so on, of this chat",
-        ),
-        Binding("ctrl+b", "sidebar", "Chats", id="chat.sidebar", tooltip="Show or hide the conversations"),
-        Binding("ctrl+pageup", "neighbour(-1)", "Previous chat", id="chat.previous", show=False, priority=True),
-        Binding("ctrl+pagedown", "neighbour(1)", "Next chat", id="chat.next", show=False, priority=True),
-        *(
-            Binding(f"alt+{n}", f"nth({n - 1})", f"Chat {n}", id=f"chat.go_{n}", show=False, priority=True)
-            for n in range(1, 10)
-        ),
-        Binding("alt+r", "wish('rename')", "Rename chat", id="chat.rename", show=False),
-        Binding("alt+p", "wish('pin')", "Pin chat", id="chat.pin", show=False),
-        Binding("alt+a", "wish('archive')", "Archive chat", id="chat.archive", show=False),
-        Binding("alt+d", "wish('delete')", "Delete chat", id="chat.delete", show=False),
-        Binding("alt+u", "wish('undo_delete')", "Bring back chat", id="chat.undo_delete", show=False),
-        Binding("alt+x", "wish('export')", "Export chat", id="chat.export", show=False),
-        Binding("alt+i", "wish('import')", "Import chats", id="chat.import", show=False),
-        Binding("alt+l", "prompts", "Saved prompts", id="chat.prompts", show=False),
-        Binding("alt+s", "save_prompt", "Save as prompt", id="chat.save_prompt", show=False),
-    ]  # fmt: skip
+    BINDINGS: ClassVar[list[BindingType]] = CHAT_KEYS
 
     def __init__(self) -> None:
         super().__init__()
-        self._session: ChatSession | None = None
         self._sessions: Sessions | None = None
         self._store: ConversationStore | None = None
         self._shelf: ChatShelf | None = None
@@ -111,16 +69,16 @@ class ChatScreen(ModeScreen):
     def compose_body(self) -> ComposeResult:
         with Horizontal():
             yield ConversationList()
-            with Vertical(id="talk"):
-                yield Transcript()
-                yield EngineNotice()
-                yield Composer()
-                yield ChatFooter()
+            yield Talk(self.services.engines)
+
+    @property
+    def talk(self) -> Talk:
+        return self.query_one(Talk)
 
     @property
     def session(self) -> ChatSession | None:
         """The conversation that is shown; None until one is."""
-        return self._session
+        return self.talk.session
 
     @property
     def is_open(self) -> bool:
@@ -149,6 +107,7 @@ class ChatScreen(ModeScreen):
         used = [conversation.model for conversation in self._listed if conversation.model]
         self._ref = await asyncio.to_thread(default_ref, self.services.settings, used)
         await self._begin()
+        await self.offer_commands()
         self._is_open.set()
 
     def _warn(self, notice: str) -> None:
@@ -178,15 +137,15 @@ class ChatScreen(ModeScreen):
         await self._sessions.close(conversation_id)
         self._unread.discard(conversation_id)
         self._listed = [one for one in self._listed if one.id != conversation_id]
-        if self._session is not None and self._session.conversation.id == conversation_id:
-            self._session = None
+        if self.session is not None and self.session.conversation.id == conversation_id:
+            self.talk.leave()
             await self._begin()
 
     async def change_conversation(self, conversation_id: int, **fields: Any) -> None:
         """Change what is kept of a conversation, whether it is shown or not."""
         assert self._store is not None
-        if self._session is not None and self._session.conversation.id == conversation_id:
-            await self._session.change(**fields)
+        if self.session is not None and self.session.conversation.id == conversation_id:
+            await self.session.change(**fields)
         else:
             store = self._store
             await asyncio.to_thread(lambda: store.change(conversation_id, **fields))
@@ -196,30 +155,37 @@ class ChatScreen(ModeScreen):
         assert self._store is not None and self._sessions is not None
         store = self._store
         self._listed = list(await asyncio.to_thread(lambda: store.conversations(limit=N_LISTED)))
-        current_id = None if self._session is None else self._session.conversation.id
+        current_id = None if self.session is None else self.session.conversation.id
         self.query_one(ConversationList).show(
             self._listed, current_id, streaming=self._sessions.streaming_ids, unread=self._unread
+        )
+
+    async def offer_commands(self) -> None:
+        """Tell the composer what may be written after a slash."""
+        assert self._store is not None
+        prompts = await asyncio.to_thread(self._store.prompts)
+        self.talk.composer.set_offers(
+            [
+                *(Suggestion("command", command.name, command.help) for command in COMMANDS),
+                *(Suggestion("prompt", f"/{prompt.name}", "Saved prompt", prompt.text) for prompt in prompts),
+            ]
         )
 
     def follow_model(self, ref: str) -> None:
         """Answer with this model also in conversations to come, and load it."""
         self._ref = ref
-        self._show_engine()
+        self.talk.show_engine()
         self._load(ref)
 
     def write(self, text: str) -> None:
         """Put text where one writes."""
-        composer = self.query_one(Composer)
+        composer = self.talk.composer
         composer.insert(text)
         composer.focus()
 
     def say(self, text: str) -> None:
         """Tell the user something that is not a problem."""
         self.notify(text, markup=False)
-
-    def complain(self, error: LocalLLMError) -> None:
-        """Tell the user of an error, and what to do."""
-        self.notify("\n".join(filter(None, (error.message, error.hint))), severity="error", markup=False)
 
     @work(exclusive=True, group="show")
     async def chat_with(self, ref: str) -> None:
@@ -231,90 +197,36 @@ class ChatScreen(ModeScreen):
     async def _show(self, conversation: Conversation, node_id: int | None = None) -> None:
         assert self._sessions is not None and self._store is not None
         session = await self._sessions.open(conversation, self._ref)
-        if session.ref is None:
-            session.ref = self._ref
+        session.ref = session.ref or self._ref
         if node_id is not None and not session.is_busy and all(node.id != node_id for node in session.nodes):
             await session.show(node_id)
         draft = (await asyncio.to_thread(self._store.conversation, conversation.id)).draft
-        self._session = None
-        composer = self.query_one(Composer)
-        composer.text = draft
-        self._session = session
         self._unread.discard(conversation.id)
-        transcript = self.query_one(Transcript)
-        transcript.show(session.path, empty=EMPTY)
-        if any(node.id == node_id for node in session.nodes):
-            transcript.choose(node_id)
-        composer.focus()
-        self._show_engine()
+        self.talk.show(session, draft, node_id)
         await self.refresh_list()
 
     # What the conversation does.
 
     def _heard(self, session: ChatSession, event: SessionEvent) -> None:
-        if session is self._session:
-            self._show_event(event)
+        if session is self.session:
+            self.talk.follow(event)
         elif isinstance(event, Finished):
             self._unread.add(session.conversation.id)
         if isinstance(event, Changed | PhaseChanged | Added):
             self._refresh()
 
-    def _show_event(self, event: SessionEvent) -> None:
-        transcript = self.query_one(Transcript)
-        match event:
-            case Streamed():
-                if event.reasoning:
-                    transcript.stream_reasoning(event.node_id, event.reasoning)
-                if event.text:
-                    transcript.stream_text(event.node_id, event.text)
-            case Measured():
-                self._show_footer(event.figures)
-            case Cut():
-                transcript.remove_after(event.after_id)
-            case Added():
-                transcript.begin(event.node)
-            case Began():
-                ids = [node.id for node in transcript.nodes]
-                if event.node.id in ids:
-                    place = ids.index(event.node.id)
-                    transcript.remove_after(ids[place - 1] if place else None)
-                transcript.begin(event.node)
-            case Finished():
-                transcript.finish(event.node)
-            case BranchShown():
-                transcript.show(event.nodes)
-            case PhaseChanged():
-                self._show_engine()
-            case Refused():
-                self._give_back(event.text)
-                self.complain(event.error)
-
     def on_engine_changed(self, message: EngineChanged) -> None:
-        if self._session is not None and message.ref == self._session.ref:
-            self._show_engine()
+        if self.session is not None and message.ref == self.session.ref:
+            self.talk.show_engine()
 
     @on(ModelsChanged)
     @work(group="models")
     async def _look_for_models(self) -> None:
         if self._ref is None and self._store is not None:
             self._ref = await asyncio.to_thread(default_ref, self.services.settings, [])
-            if self._session is not None and self._session.ref is None:
-                self._session.ref = self._ref
-            self._show_engine()
-
-    def _show_footer(self, figures: Figures) -> None:
-        session = self._session
-        if session is not None:
-            state = None if session.ref is None else self.services.engines.state(session.ref)
-            self.query_one(ChatFooter).show(session.ref, figures, session.phase, state)
-
-    def _show_engine(self) -> None:
-        session = self._session
-        if session is None:
-            return
-        state = None if session.ref is None else self.services.engines.state(session.ref)
-        self.query_one(EngineNotice).show(session.ref, state)
-        self._show_footer(last_figures(session))
+            if self.session is not None and self.session.ref is None:
+                self.session.ref = self._ref
+            self.talk.show_engine()
 
     @work(exclusive=True, group="list")
     async def _refresh(self) -> None:
@@ -323,34 +235,46 @@ class ChatScreen(ModeScreen):
     # What one writes.
 
     @on(Composer.Submitted)
-    def _submitted(self, event: Composer.Submitted) -> None:
+    async def _submitted(self, event: Composer.Submitted) -> None:
         event.stop()
-        self._send(event.text)
+        command = command_of(event.typed)
+        if command is not None and not event.attachments:
+            await self._run(*command)
+        else:
+            self.talk.asked(event)
+            self._send(event.text)
+
+    @on(Composer.SlashChosen)
+    async def _slash_chosen(self, event: Composer.SlashChosen) -> None:
+        event.stop()
+        command = command_of(f"{event.name} {event.rest}".strip())
+        if command is not None:
+            await self._run(*command)
+
+    async def _run(self, command: Command, rest: str) -> None:
+        if rest:
+            getattr(self, f"action_{command.action}")(rest)
+        else:
+            await self.run_action(command.action)
 
     @work(group="send")
     async def _send(self, text: str) -> None:
         await self._is_open.wait()
-        session = self._session
-        assert session is not None and self._store is not None
+        session = self.session
+        assert session is not None
         try:
             await session.send(text)
         except LocalLLMError as error:
-            self._give_back(text)
-            self.complain(error)
-        else:
-            if session is self._session and not self.query_one(Composer).text:
-                self._store.save_draft(session.conversation.id, "")
+            self.talk.give_back(text)
+            self.talk.complain(error)
 
     @on(TextArea.Changed)
-    def _typed(self, event: TextArea.Changed) -> None:
-        session = self._session
-        if session is None or self._store is None:
-            return
-        text = self.query_one(Composer).text
-        # What was sent is a draft until it is kept as a question.
-        if text:
+    def _typed(self) -> None:
+        session, text = self.session, self.talk.composer.text
+        if session is not None and self._store is not None:
             self._store.save_draft(session.conversation.id, text)
-            self._warm_up(session)
+            if text:
+                self._warm_up(session)
 
     def _warm_up(self, session: ChatSession) -> None:
         """Load the model while its first question is being written."""
@@ -364,40 +288,9 @@ class ChatScreen(ModeScreen):
         with suppress(LocalLLMError):
             await self.services.engines.open(ref)
 
-    def _give_back(self, text: str) -> None:
-        composer = self.query_one(Composer)
-        composer.text = f"{text}\n{composer.text}" if composer.text else text
-        composer.focus()
-
-    # What one does with messages.
-
-    @on(Transcript.RegenerateRequested)
-    def _regenerate(self, event: Transcript.RegenerateRequested) -> None:
-        self._do(lambda session: session.regenerate(event.node.id))
-
-    @on(Transcript.ContinueRequested)
-    def _continue(self, event: Transcript.ContinueRequested) -> None:
-        self._do(lambda session: session.resume(event.node.id))
-
-    @on(Transcript.SiblingRequested)
-    def _switch(self, event: Transcript.SiblingRequested) -> None:
-        self._do(lambda session: session.switch(event.node.id, event.by))
-
-    @on(Transcript.EditRequested)
-    def _edit(self, event: Transcript.EditRequested) -> None:
+    @on(Talk.EditWanted)
+    def _edit(self, event: Talk.EditWanted) -> None:
         self._ask(lambda dialogs, session: dialogs.edit(session, event.node))
-
-    @work(group="do")
-    async def _do(self, what: Callable[[ChatSession], Coroutine[Any, Any, None]]) -> None:
-        await self._is_open.wait()
-        if self._session is not None:
-            await self._guarded(what(self._session))
-
-    async def _guarded(self, work: Coroutine[Any, Any, None]) -> None:
-        try:
-            await work
-        except LocalLLMError as error:
-            self.complain(error)
 
     # Keys.
 
@@ -410,21 +303,21 @@ class ChatScreen(ModeScreen):
 
     def action_stop(self) -> None:
         """End the answer; without one, write."""
-        if self._session is not None and self._session.is_busy:
-            self._do(lambda session: session.stop())
+        if self.session is not None and self.session.is_busy:
+            self.talk.do(lambda session: session.stop())
         else:
-            self.query_one(Composer).focus()
+            self.talk.composer.focus()
 
     def action_regenerate(self) -> None:
         """Answer the last question again; without one, load the model again."""
-        if self._session is not None and not self._session.nodes and self._session.ref is not None:
-            self._load(self._session.ref)
+        if self.session is not None and not self.session.nodes and self.session.ref is not None:
+            self._load(self.session.ref)
         else:
-            self._do(lambda session: session.regenerate())
+            self.talk.do(lambda session: session.regenerate())
 
     def action_resume(self) -> None:
         """Go on with the last answer."""
-        self._do(lambda session: session.resume())
+        self.talk.do(lambda session: session.resume())
 
     def action_thinking(self) -> None:
         """Think as the model has it, always, or never."""
@@ -434,7 +327,7 @@ class ChatScreen(ModeScreen):
             await session.change(options=options)
             self.say(f"Thinking: {_THINKING[options.get('thinking')]}")
 
-        self._do(change)
+        self.talk.do(change)
 
     def action_search(self) -> None:
         """Search all conversations."""
@@ -452,9 +345,16 @@ class ChatScreen(ModeScreen):
         """Insert a saved prompt."""
         self._ask(lambda dialogs, session: dialogs.prompts())
 
-    def action_save_prompt(self) -> None:
-        """Save what is written as a prompt."""
-        self._ask(lambda dialogs, session: dialogs.save_prompt(self.query_one(Composer).text))
+    def action_save_prompt(self, text: str = "") -> None:
+        """Save a text as a prompt: what is written, where no other is given."""
+        self._ask(lambda dialogs, session: dialogs.save_prompt(text or self.talk.composer.text))
+
+    def action_attach(self, path: str = "") -> None:
+        """Let a file go with the question."""
+        if path:
+            self.talk.composer.attach_files([Path(path).expanduser()])
+        else:
+            self._ask(lambda dialogs, session: dialogs.attach())
 
     @work(group="dialog")
     async def _ask(self, what: Callable[[ChatDialogs, ChatSession], Coroutine[Any, Any, None]]) -> None:
@@ -462,20 +362,20 @@ class ChatScreen(ModeScreen):
 
         await self._is_open.wait()
         assert self._store is not None
-        if self._session is not None:
-            await self._guarded(what(ChatDialogs(self, self._store), self._session))
+        if self.session is not None:
+            await self.talk.guarded(what(ChatDialogs(self, self._store), self.session))
 
     def action_sidebar(self) -> None:
         """Show the conversations and go there, or hide them."""
         sidebar = self.query_one(ConversationList)
         self._sidebar_wanted = not sidebar.display
         sidebar.display = self._sidebar_wanted
-        (sidebar if sidebar.display else self.query_one(Composer)).focus()
+        (sidebar if sidebar.display else self.talk.composer).focus()
 
     def action_neighbour(self, step: int) -> None:
         """Show the next or the previous conversation of the list."""
         ids = self.query_one(ConversationList).ids
-        here = None if self._session is None else self._session.conversation.id
+        here = None if self.session is None else self.session.conversation.id
         place = ids.index(here) + step if here in ids else 0
         if 0 <= place < len(ids):
             self._go(ids[place])
@@ -501,21 +401,15 @@ class ChatScreen(ModeScreen):
     def action_wish(self, wish: Wish) -> None:
         """Do something with the conversation that is shown, or the one that the sidebar's highlight is on."""
         sidebar = self.query_one(ConversationList)
-        shown_id = None if self._session is None else self._session.conversation.id
+        shown_id = None if self.session is None else self.session.conversation.id
         self._wish(wish, sidebar.highlighted_id if sidebar.has_focus else shown_id)
 
     @work(group="dialog")
     async def _wish(self, wish: Wish, conversation_id: int | None) -> None:
         await self._is_open.wait()
         assert self._shelf is not None
-        await self._guarded(self._shelf.do(wish, conversation_id))
+        await self.talk.guarded(self._shelf.do(wish, conversation_id))
 
     def on_resize(self, event: events.Resize) -> None:
         if self._sidebar_wanted is None:
             self.query_one(ConversationList).display = event.size.width >= _WIDE
-
-
-def last_figures(session: ChatSession) -> Figures:
-    """Return the figures of the last answer."""
-    answers = [node for node in session.nodes if node.role == "assistant" and node.facts]
-    return Figures.of_facts(answers[-1].facts) if answers else Figures()

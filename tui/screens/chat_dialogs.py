@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tui.chat.session import ChatSession, title_of
@@ -60,6 +61,7 @@ class ChatDialogs:
     async def prompts(self) -> None:
         """Insert a saved prompt."""
         prompt = await self._screen.app.push_screen_wait(PromptLibrary(self._store))
+        await self._screen.offer_commands()
         if prompt is not None:
             self._screen.write(prompt.text)
 
@@ -71,4 +73,11 @@ class ChatDialogs:
         name = await self._screen.app.push_screen_wait(AskText("Save the prompt as", title_of(text)))
         if name is not None:
             await asyncio.to_thread(self._store.save_prompt, name, text)
+            await self._screen.offer_commands()
             self._screen.say(f"Saved as “{name}”. Alt+L lists what is saved.")
+
+    async def attach(self) -> None:
+        """Let a file go with the question."""
+        path = await self._screen.app.push_screen_wait(AskText("Attach a file", "", "Its text goes with the question."))
+        if path is not None:
+            self._screen.talk.composer.attach_files([Path(path).expanduser()])

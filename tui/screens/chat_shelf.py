@@ -82,25 +82,14 @@ class ChatShelf:
         await self._screen.show_conversation(conversation_id)
 
     async def _export(self, conversation: Conversation) -> None:
+        from localllm.conversations.export import export_file
+
         note = "A name that ends in .json keeps all branches; .md is for reading."
         answer = await self._screen.app.push_screen_wait(AskText("Export to", f"{file_name(conversation)}.md", note))
         if answer is not None:
             path = Path(answer).expanduser()
-            await asyncio.to_thread(self._write, conversation.id, path)
+            await asyncio.to_thread(export_file, self._store, conversation.id, path)
             self._screen.say(f"Exported to {path}.")
-
-    def _write(self, conversation_id: int, path: Path) -> None:
-        from localllm.conversations.export import to_json, to_markdown
-
-        make = to_json if path.suffix.lower() == ".json" else to_markdown
-        text = make(self._store, conversation_id)
-        try:
-            with path.open("x", encoding="utf-8") as file:
-                file.write(text)
-        except FileExistsError as error:
-            raise RequestError(f"{path} exists already.", hint="Choose another name.") from error
-        except OSError as error:
-            raise RequestError(f"Cannot write {path}: {error.strerror}.", hint="Choose another place.") from error
 
     async def _import(self) -> None:
         from localllm.conversations.importing import import_file

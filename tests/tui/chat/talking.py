@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from textual.pilot import Pilot
-from tui.widgets.composer import Composer
 
 from localllm.conversations import Conversation, ConversationStore, Node
 from tests.tui.driving import until
 from tui.app import LocalLLM
 from tui.screens.chat import ChatScreen
+from tui.widgets.composer import Composer
 from tui.widgets.engine_notice import EngineNotice
 
 

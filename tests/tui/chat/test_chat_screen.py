@@ -247,7 +247,7 @@ async def test_the_sidebar_hides_where_it_is_narrow(app: LocalLLM) -> None:
         await chat.press("ctrl+b")
         assert sidebar.display and sidebar.has_focus
         await chat.press("ctrl+b")
-        assert not sidebar.display and chat.composer.has_focus
+        assert not sidebar.display and chat.composer.input.has_focus
 
 
 async def test_renaming(chat: Chat) -> None:
@@ -307,7 +307,7 @@ async def test_exporting_and_importing(chat: Chat, tmp_path: Path) -> None:
     await chat.press("alt+x")
     await until(chat.pilot, lambda: "Export to" in screen_text(chat.app))
     await chat.press("ctrl+u", *str(file), "enter")
-    await until(chat.pilot, lambda: "exists already" in screen_text(chat.app))
+    await until(chat.pilot, lambda: any("exist" in notice.message for notice in chat.app._notifications))
 
 
 async def test_the_search_goes_to_a_message_also_on_another_branch(chat: Chat, models: ScriptedModels) -> None:

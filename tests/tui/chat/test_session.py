@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from localllm.chat.messages import FunctionCall, ToolCall
 from localllm.config import load_settings
 from localllm.conversations import ConversationStore, Node
 from localllm.errors import LocalLLMError, ModelNotFound, RequestError
+from localllm.llm import LLM
 from tests.scripted_backend import Script, crash
 from tests.tui.driving import ScriptedModels
 from tui.chat.events import Added, Began, BranchShown, Changed, Cut, Finished, Measured, PhaseChanged, Refused, Streamed
@@ -126,10 +128,20 @@ async def test_a_stopped_answer_is_kept_as_far_as_it_came(room: Room, models: Sc
     assert models.backends["m"].calls[0].cancelled.is_set()
 
 
-async def test_stopping_while_the_model_loads_keeps_the_question(room: Room, models: ScriptedModels) -> None:
+async def test_stopping_while_the_model_loads_keeps_the_question(
+    store: ConversationStore, models: ScriptedModels
+) -> None:
+    may_load = threading.Event()
+
+    def slow(ref: str, **options: Any) -> LLM:
+        assert may_load.wait(5)
+        return models(ref, **options)
+
+    room = Room(store, Engines(lambda ref: None, slow))
     await room.session.send("Hi")
     await room.until(lambda: room.of(Began))
     await room.session.stop()
+    may_load.set()
     assert [(node.text, node.state) for node in room.kept()] == [("Hi", "done"), ("", "stopped")]
     await room.session.regenerate()
     await room.session.wait()
