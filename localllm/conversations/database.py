@@ -5,19 +5,23 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from localllm.conversations.faults import Fault, fault_of, is_locked, lenient_text, reason_of
+from localllm.conversations.faults import FAULTS, Fault, fault_of, is_locked, lenient_text, reason_of
+from localllm.conversations.merging import merge
 from localllm.conversations.opening import (
     IN_MEMORY,
+    NotOurs,
     Opened,
     connect,
     copy,
     identity_of,
     in_memory,
     open_database,
+    opened_as_it_is,
     replaced,
     salvaged_into_memory,
 )
@@ -52,6 +56,8 @@ class Database:
         self._refusing: sqlite3.Connection | None = None
         """The file that cannot be written now, while the work is done in memory."""
         self._version_refused = 0
+        self._since_s = time.time()
+        """Since when the work is done in memory, if it is."""
         self._is_closed = False
         self._identity = identity_of(path)
         if opened.notice is not None:
@@ -79,7 +85,7 @@ class Database:
         """Look for damage that nobody has met yet, on a connection of its own, and replace the file if there is any."""
         if not self._is_file:
             return
-        with contextlib.suppress(sqlite3.Error), contextlib.closing(connect(self.path)) as connection:
+        with contextlib.suppress(*FAULTS), contextlib.closing(connect(self.path)) as connection:
             if is_sound(connection):
                 return
         with self._lock:
@@ -95,12 +101,25 @@ class Database:
                 if _data_version(self._refusing) != self._version_refused:
                     return False
                 copy(self._connection, self._refusing)
-            except sqlite3.Error:
+            except FAULTS:
                 return False
             self._connection.close()
             self._connection, self._refusing, self._is_file = self._refusing, None, True
             self._tell(f"{self.path} can be written again, and has everything.")
             return True
+
+    def keep(self) -> None:
+        """Have the file take, at the end, what was done in memory, as a copy or as an addition to what others did."""
+        with self._lock:
+            if self._is_file or self._is_closed or self.take_back():
+                return
+            with contextlib.suppress(*FAULTS, NotOurs, RequestError):
+                file = self._refusing or opened_as_it_is(self.path)
+                if file is not None:
+                    n_merged = _in_transaction(file, lambda db: merge(self._connection, db, self._since_s))
+                    self._tell(f"{self.path} can be written again; what is new in {n_merged} was added to it.")
+                    if file is not self._refusing:
+                        file.close()
 
     def close(self) -> None:
         """Close the connections."""
@@ -118,13 +137,13 @@ class Database:
             for attempt in range(_N_ATTEMPTS):
                 try:
                     return work(self._connection)
-                except sqlite3.Error as error:
+                except FAULTS as error:
                     if attempt == _N_ATTEMPTS - 1 or (is_patient and is_locked(error)):
                         raise
                     self._mend(error, is_first=attempt == 0)
         raise AssertionError("the last attempt returns or raises")
 
-    def _mend(self, error: sqlite3.Error, *, is_first: bool) -> None:
+    def _mend(self, error: Exception, *, is_first: bool) -> None:
         """Make it possible to do the work again, or raise the error."""
         fault = fault_of(error)
         if fault is Fault.TEXT:
@@ -138,7 +157,7 @@ class Database:
             self._go_on_in_memory(error)
             return
         if fault is Fault.INDEX and is_first:
-            with contextlib.suppress(sqlite3.Error):
+            with contextlib.suppress(*FAULTS):
                 rebuild_index(self._connection)
                 return
         self._replace()
@@ -152,19 +171,20 @@ class Database:
         self._connection.close()
         self._use(replaced(self.path, self._identity, "is damaged"))
 
-    def _go_on_in_memory(self, error: sqlite3.Error) -> None:
+    def _go_on_in_memory(self, error: Exception) -> None:
         why = f"Cannot write {self.path}: {reason_of(error)}"
         memory = connect(":memory:")
         try:
             version = _data_version(self._connection)
             copy(self._connection, memory)
-        except sqlite3.Error:
+        except FAULTS:
             memory.close()
             self._connection.close()
             self._use(in_memory(self.path, why))
             return
         self._connection, self._refusing, self._version_refused = memory, self._connection, version
         self._is_file = False
+        self._since_s = time.time()
         self._tell(f"{why}. {IN_MEMORY}")
 
     def _use(self, opened: Opened) -> None:
@@ -190,7 +210,7 @@ class Database:
         """Put a file that was deleted back, since its content is still open here."""
         held = self._connection
         opened = open_database(self.path)
-        with contextlib.suppress(sqlite3.Error):
+        with contextlib.suppress(*FAULTS):
             copy(held, opened.connection)
         held.close()
         self._use(opened)
@@ -202,7 +222,7 @@ def _in_transaction(connection: sqlite3.Connection, work: Work[T]) -> T:
         result = work(connection)
         connection.execute("COMMIT")
     except BaseException:
-        with contextlib.suppress(sqlite3.Error):
+        with contextlib.suppress(*FAULTS):
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
         raise

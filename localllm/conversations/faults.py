@@ -24,6 +24,10 @@ _REASONS = {
 }
 
 
+FAULTS = (sqlite3.Error, UnicodeDecodeError)
+"""What SQLite's functions raise; the second, where a message of SQLite quotes what is damaged."""
+
+
 class Fault(Enum):
     """What went wrong."""
 
@@ -40,8 +44,10 @@ class Fault(Enum):
     """A mistake of the program."""
 
 
-def fault_of(error: sqlite3.Error) -> Fault:
+def fault_of(error: Exception) -> Fault:
     """Return what an error means for the file."""
+    if isinstance(error, UnicodeDecodeError):
+        return Fault.DAMAGED
     code = _code(error)
     if code is None:
         return Fault.TEXT if "decode" in str(error) else Fault.OURS
@@ -60,7 +66,7 @@ def reason_of(error: Exception) -> str:
     return getattr(error, "strerror", None) or str(error)
 
 
-def is_locked(error: sqlite3.Error) -> bool:
+def is_locked(error: Exception) -> bool:
     """Say whether another process is what hinders."""
     code = _code(error)
     return code is not None and code & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL)

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from localllm.conversations.faults import Fault, fault_of, is_locked, reason_of
+from localllm.conversations.faults import FAULTS, Fault, fault_of, is_locked, reason_of
 from localllm.conversations.salvage import Salvaged, salvage
 from localllm.conversations.schema import APPLICATION_ID, VERSION, migrate, version_of
 from localllm.errors import RequestError
@@ -43,7 +43,7 @@ def open_database(path: Path) -> Opened:
     identity = identity_of(path)
     try:
         ensure(path.parent)
-        connection = _opened(path)
+        connection = opened_as_it_is(path)
         if connection is not None:
             return Opened(connection)
         with only_here(path):
@@ -52,8 +52,8 @@ def open_database(path: Path) -> Opened:
         return replaced(path, identity, str(error))
     except RequestError as error:
         return in_memory(path, error.message.rstrip("."))
-    except (sqlite3.Error, OSError) as error:
-        if isinstance(error, sqlite3.Error) and fault_of(error) is not Fault.REFUSED:
+    except (*FAULTS, OSError) as error:
+        if isinstance(error, FAULTS) and fault_of(error) is not Fault.REFUSED:
             return replaced(path, identity, "is damaged")
         return in_memory(path, f"Cannot write {path}: {reason_of(error)}")
 
@@ -68,14 +68,14 @@ def replaced(path: Path, identity: Identity | None, what: str) -> Opened:
     """
     with only_here(path):
         if identity_of(path) != identity:
-            with contextlib.suppress(sqlite3.Error, NotOurs):
-                connection = _opened(path)
+            with contextlib.suppress(*FAULTS, NotOurs):
+                connection = opened_as_it_is(path)
                 if connection is not None:
                     return Opened(connection)
         try:
             aside = _move_aside(path)
             connection = _prepared(path)
-        except (sqlite3.Error, OSError) as error:
+        except (*FAULTS, OSError) as error:
             return in_memory(path, f"{path} {what}, and cannot be moved aside: {reason_of(error)}")
         saved = _salvage_file(aside, connection)
     return Opened(connection, notice=f"{path.name} {what}. It was moved to {aside}; {_told(saved)}.")
@@ -153,14 +153,14 @@ def _read_into_memory(path: Path) -> sqlite3.Connection | None:
                     copy(source, memory)
                     migrate(memory)
                     return memory
-        except (sqlite3.Error, NotOurs) as error:
+        except (*FAULTS, NotOurs) as error:
             memory.close()
-            if isinstance(error, sqlite3.Error) and is_locked(error):
+            if isinstance(error, FAULTS) and is_locked(error):
                 return None
     return None
 
 
-def _opened(path: Path) -> sqlite3.Connection | None:
+def opened_as_it_is(path: Path) -> sqlite3.Connection | None:
     """Return a connection to a file of this version, or None if there is something to be prepared first."""
     connection = connect(path)
     try:
@@ -243,7 +243,7 @@ def _salvage_file(aside: Path, target: sqlite3.Connection) -> Salvaged:
     try:
         with contextlib.closing(connect(aside)) as source:
             return salvage(source, target)
-    except sqlite3.Error:
+    except FAULTS:
         return Salvaged(0, 0)
 
 

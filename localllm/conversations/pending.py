@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-FLUSH_S = 0.4
+FLUSH_S = 0.3
 """The longest that something waits here."""
 RETRY_S = 5.0
 """Between two looks whether a file that refused takes writes again."""

@@ -156,8 +156,10 @@ def tool_call_dict(call: ToolCall) -> dict[str, Any]:
 
 def tool_calls_of(kept: object) -> tuple[ToolCall, ...]:
     """Return the calls that `tool_calls_json` wrote, leaving out what is not one."""
+    if not isinstance(kept, str) or not kept:
+        return ()
     try:
-        calls = json.loads(kept) if isinstance(kept, str) and kept else []
+        calls = json.loads(kept)
         return tuple(
             ToolCall(
                 function=FunctionCall(str(call["function"]["name"]), str(call["function"]["arguments"])),

@@ -8,11 +8,14 @@ import time
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from localllm.conversations.faults import lenient_text
+from localllm.conversations.faults import FAULTS, lenient_text
 from localllm.conversations.records import ROLES, STATES
 
 MAX_GAP = 1 << 24
 """Ids beyond the last row that was read at which there may be others, where the file does not say."""
+
+N_SINGLE_STEPS = 2000
+"""Rows that are tried one by one, where none can be read, before others are left out."""
 
 _CONVERSATIONS = (
     "title", "model", "system", "options", "leaf_id", "draft", "created_s", "updated_s",
@@ -100,12 +103,12 @@ def _insert(target: sqlite3.Connection, table: str, id_: int, row: dict[str, Any
 
 
 def _rows(source: sqlite3.Connection, table: str, columns: tuple[str, ...]) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Yield ids and rows, by rising ids, leaping over what cannot be read in leaps that double."""
+    """Yield ids and rows, by rising ids, stepping over what cannot be read, at last in leaps that double."""
     present = _present(source, table, columns)
     if not present:
         return
-    last, leap, end = 0, 1, _last_id(source, table)
-    start = 1
+    last, end = 0, _last_id(source, table)
+    start, n_failures = 1, 0
     while start <= (end if end is not None else last + MAX_GAP):
         try:
             for id_, *values in source.execute(
@@ -113,26 +116,26 @@ def _rows(source: sqlite3.Connection, table: str, columns: tuple[str, ...]) -> I
             ):
                 if not isinstance(id_, int) or id_ < start:
                     raise sqlite3.DatabaseError("rows out of order")
-                last, start, leap = id_, id_ + 1, 1
+                last, start, n_failures = id_, id_ + 1, 0
                 yield id_, {name: _value(name, value) for name, value in zip(present, values, strict=True)}
             return
-        except sqlite3.Error:
-            start += leap
-            leap *= 2
+        except FAULTS:
+            n_failures += 1
+            start += 1 << max(0, n_failures - N_SINGLE_STEPS)
 
 
 def _present(source: sqlite3.Connection, table: str, columns: tuple[str, ...]) -> list[str]:
     """Return those of the columns that the table has, which is of another version, perhaps."""
     try:
         found = {row[1] for row in source.execute(f"PRAGMA table_info({table})")}
-    except sqlite3.Error:
+    except FAULTS:
         return []
     return [name for name in columns if name in found] if _SIGNS[table] <= found else []
 
 
 def _last_id(source: sqlite3.Connection, table: str) -> int | None:
     for query in (f"SELECT max(id) FROM {table}", f"SELECT seq FROM sqlite_sequence WHERE name = '{table}'"):
-        with contextlib.suppress(sqlite3.Error):
+        with contextlib.suppress(*FAULTS):
             row = source.execute(query).fetchone()
             if row is not None and isinstance(row[0], int) and 0 < row[0] < 1 << 62:
                 return row[0]

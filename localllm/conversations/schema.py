@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import sqlite3
 
+from localllm.conversations.faults import FAULTS
+
 APPLICATION_ID = 0x4C4C4D63
 """In the file's header ("LLMc"): a database without it is somebody else's."""
 
@@ -154,7 +156,7 @@ def is_sound(connection: sqlite3.Connection) -> bool:
         if connection.execute("PRAGMA quick_check(1)").fetchone() != ("ok",):
             return False
         found = _objects(connection)
-    except sqlite3.Error:
+    except FAULTS:
         return False
     fresh = sqlite3.connect(":memory:", isolation_level=None)
     try:

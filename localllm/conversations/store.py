@@ -14,6 +14,7 @@ from localllm import paths
 from localllm.chat.messages import ToolCall
 from localllm.conversations import rows, writers
 from localllm.conversations.database import Database
+from localllm.conversations.faults import FAULTS
 from localllm.conversations.pending import Clock, Pending
 from localllm.conversations.records import (
     ROLES,
@@ -59,9 +60,9 @@ class ConversationStore:
         self._writing: set[int] = set()
         self._deleted: set[int] = set()
         self._is_closed = False
-        with contextlib.suppress(sqlite3.Error):
+        with contextlib.suppress(*FAULTS):
             self._database.write(_tidy)
-        self._clock = Clock(self._pending, self._flush, self._check, self._rest)
+        self._clock = Clock(self._pending, self._flush, self._begin, self._rest)
         self._clock.start()
 
     @classmethod
@@ -80,9 +81,9 @@ class ConversationStore:
             return
         self._clock.end()
         self._flush(patient=False)
-        with contextlib.suppress(sqlite3.Error):
+        with contextlib.suppress(*FAULTS):
             self._database.write(self._last_words)
-        self._database.take_back()
+        self._database.keep()
         self._is_closed = True
         self._database.close()
 
@@ -92,7 +93,7 @@ class ConversationStore:
 
     def conversations(self, *, with_archived: bool = False, limit: int | None = None) -> list[Conversation]:
         """Return the conversations, pinned ones first, then those with the latest messages."""
-        self._flush()
+        self._sync()
         return self._database.read(lambda db: rows.conversations(db, with_archived, limit))
 
     def conversation(self, conversation_id: int) -> Conversation:
@@ -101,7 +102,7 @@ class ConversationStore:
         Raises:
             RequestError: there is none of this id.
         """
-        self._flush()
+        self._sync()
         return self._database.read(lambda db: rows.conversation(db, conversation_id))
 
     def create(
@@ -142,19 +143,14 @@ class ConversationStore:
         self._deleted.clear()
         return self._database.write(lambda db: rows.purge(db, time.time()))
 
-    def path_of(self, node_id: int) -> list[Node]:
-        """Return the messages from the root to this one."""
-        node = self.node(node_id)
-        return self.path(node.conversation_id, node_id)
-
     def path(self, conversation_id: int, leaf_id: int | None = None) -> list[Node]:
         """Return the messages from the root to a leaf: the one that is shown, if no other is named."""
-        self._flush()
+        self._sync()
         return self._database.read(lambda db: rows.path(db, conversation_id, leaf_id))
 
     def all_nodes(self, conversation_id: int) -> list[Node]:
         """Return the messages of all branches, the oldest first."""
-        self._flush()
+        self._sync()
 
         def work(db: sqlite3.Connection) -> list[Node]:
             tree = tree_of(db, rows.conversation(db, conversation_id).id)
@@ -168,12 +164,12 @@ class ConversationStore:
         Raises:
             RequestError: there is none of this id.
         """
-        self._flush()
+        self._sync()
         return self._database.read(lambda db: rows.node(db, node_id))
 
     def siblings(self, node_id: int) -> list[Node]:
         """Return the children of a message's parent, the message among them, the oldest first."""
-        self._flush()
+        self._sync()
         return self._database.read(lambda db: rows.siblings(db, node_id))
 
     def add(
@@ -295,7 +291,7 @@ class ConversationStore:
 
     def search(self, query: str, limit: int = 50) -> list[Hit]:
         """Return titles and messages with all words of a query, the best first; no query is an error."""
-        self._flush()
+        self._sync()
         return self._database.read(lambda db: search(db, query, limit))
 
     def prompts(self) -> list[SavedPrompt]:
@@ -327,6 +323,11 @@ class ConversationStore:
         if self.on_notice is not None:
             self.on_notice(notice)
 
+    def _sync(self) -> None:
+        """Have what waits seen by a read, unless that would make the read wait for another process."""
+        if self._held_up_since_s is None:
+            self._flush()
+
     def _flush(self, *, patient: bool = True) -> None:
         """Write what waits; what cannot be written goes on waiting."""
         if self._pending.is_empty:
@@ -340,12 +341,16 @@ class ConversationStore:
             try:
                 self._database.write(lambda db: rows.append(db, taken), is_patient=patient and held_up_s < _PATIENCE_S)
                 self._held_up_since_s = None
-            except (sqlite3.Error, RequestError):
+            except (*FAULTS, RequestError):
                 self._held_up_since_s = self._held_up_since_s or now_s
                 self._pending.give_back(taken)
 
+    def _begin(self) -> None:
+        writers.this_process()
+        self._check()
+
     def _check(self) -> None:
-        with contextlib.suppress(sqlite3.Error):
+        with contextlib.suppress(*FAULTS):
             self._database.check()
 
     def _rest(self) -> None:

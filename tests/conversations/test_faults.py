@@ -15,6 +15,8 @@ import pytest
 
 from localllm.conversations import ConversationStore, opening
 from localllm.conversations.schema import VERSION
+from localllm.errors import RequestError
+from tests.conversations.test_processes import until
 
 
 def fill(store: ConversationStore, n: int = 5) -> None:
@@ -30,12 +32,13 @@ def fill(store: ConversationStore, n: int = 5) -> None:
 
 
 def use(store: ConversationStore) -> None:
-    """Do everything once; nothing may raise."""
+    """Do everything once; nothing may raise, but for what was lost since it was listed."""
     for conversation in store.conversations(with_archived=True):
-        store.path(conversation.id)
-        store.messages(conversation.id)
-        for node in store.all_nodes(conversation.id):
-            store.siblings(node.id)
+        with contextlib.suppress(RequestError):
+            store.path(conversation.id)
+            store.messages(conversation.id)
+            for node in store.all_nodes(conversation.id):
+                store.siblings(node.id)
     store.search("words 1")
     store.prompts()
     mine = store.create(title="After")
@@ -203,6 +206,51 @@ def test_a_locked_file_is_read_and_the_rest_stays_in_memory(
     again.close()
 
 
+def test_what_was_said_in_memory_is_added_to_what_others_wrote(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(opening, "BUSY_S", 0.1)
+    with contextlib.closing(sqlite3.connect(copy, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        other.execute("INSERT INTO conversations (title, created_s, updated_s) VALUES ('Theirs', 7.0, 7.0)")
+        store = ConversationStore.open(copy)
+        old = store.conversations()[0]
+        other.execute("INSERT INTO nodes (conversation_id, role, text, created_s) VALUES (6, 'user', 'taken', 7.0)")
+        question = store.add(old.id, old.leaf_id, "user", "And then?")
+        store.add(old.id, question.id, "assistant", "Then this.")
+        mine = store.create(title="Mine")
+        store.add(mine.id, None, "user", "My own")
+        assert mine.id == 6
+        other.execute("COMMIT")
+    store.close()
+    assert "added" in (store.notice or "")
+    again = ConversationStore.open(copy)
+    titles = {one.title: one.id for one in again.conversations()}
+    assert len(titles) == 7
+    assert [node.text for node in again.path(titles["Theirs"])] == ["taken"]
+    assert [node.text for node in again.path(titles["Mine"])] == ["My own"]
+    assert [node.text for node in again.path(old.id)][-2:] == ["And then?", "Then this."]
+    assert again.conversation(old.id).n_messages == 8
+    assert len(again.search('"then this"')) == 1
+    again.close()
+
+
+def test_an_answer_goes_on_in_memory_and_is_whole_in_the_file(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(opening, "BUSY_S", 0.05)
+    store = ConversationStore.open(copy)
+    made = store.create(title="Long answer")
+    answer = store.add(made.id, None, "assistant", "First, ", state="writing")
+    with contextlib.closing(sqlite3.connect(copy, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        other.execute("UPDATE conversations SET title = 'Longer answer' WHERE id = ?", (made.id,))
+        store.finish(answer.id, state="done", text="First, second.")
+        assert not store.is_writable
+        other.execute("COMMIT")
+    store.close()
+    again = ConversationStore.open(copy)
+    (node,) = again.path(made.id)
+    assert (node.text, node.state, again.conversation(made.id).title) == ("First, second.", "done", "Longer answer")
+    again.close()
+
+
 def test_pieces_wait_for_a_lock_to_end(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(opening, "BUSY_S", 0.05)
     store = ConversationStore.open(copy)
@@ -213,7 +261,8 @@ def test_pieces_wait_for_a_lock_to_end(copy: Path, monkeypatch: pytest.MonkeyPat
         store.conversations()
         assert store.is_writable
         other.execute("ROLLBACK")
-    assert store.conversation(conversation.id).draft == "typed meanwhile" and store.notice is None
+    until(lambda: store.conversation(conversation.id).draft == "typed meanwhile")
+    assert store.notice is None
     store.close()
 
 

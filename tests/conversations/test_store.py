@@ -146,6 +146,20 @@ def test_a_deletion_is_undone_until_the_store_is_closed(file: Path) -> None:
     again.close()
 
 
+def test_what_was_deleted_before_a_crash_goes_a_day_later(file: Path) -> None:
+    store = ConversationStore.open(file)
+    old, young = asked(store)[0], asked(store)[0]
+    day_s = 86400
+    for one, deleted_s in ((old, time.time() - 2 * day_s), (young, time.time() - day_s / 2)):
+        store.insert(lambda db, o=one, s=deleted_s: rows.set_deleted(db, o.id, s) or [])  # type: ignore[misc]
+    store.close()
+    again = ConversationStore.open(file)
+    assert again.restore(young.id).title == "Bread"
+    with pytest.raises(RequestError):
+        again.restore(old.id)
+    again.close()
+
+
 def test_purging_a_long_conversation(store: ConversationStore) -> None:
     conversation = long_conversation(store, 3000)
     store.delete(conversation.id)
