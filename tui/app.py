@@ -19,6 +19,7 @@ from tui.themes import AUTO, OWN_THEMES, chosen_theme
 from tui.tool_belt import ToolBelt
 
 if TYPE_CHECKING:
+    from localllm.errors import LocalLLMError
     from localllm.tools import PendingCall, Verdict
 
 
@@ -47,7 +48,7 @@ class LocalLLM(App[None]):
     def __init__(self, settings: Settings | None = None, open_llm: OpenLLM | None = None) -> None:
         super().__init__()
         settings = settings or load_settings()
-        tools = ToolBelt(lambda: self.broadcast(messages.ToolsChanged()), self._ask_for_call)
+        tools = ToolBelt(lambda: self.broadcast(messages.ToolsChanged()), self._ask_for_call, failed=self._no_tools)
         self.services = Services(settings, Engines(self._engine_changed, open_llm, settings), tools)
         for theme in OWN_THEMES:
             self.register_theme(theme)
@@ -76,6 +77,9 @@ class LocalLLM(App[None]):
         from tui.screens.approval import ask
 
         return await ask(self, call)
+
+    def _no_tools(self, error: LocalLLMError) -> None:
+        self.notify(f"{error.message} {error.hint or ''}".strip(), severity="warning", markup=False)
 
     def action_show_tools(self) -> None:
         """Show the tool servers and what the present chat may call."""

@@ -7,9 +7,14 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from localllm.errors import LocalLLMError
+
 if TYPE_CHECKING:
     from localllm.chat.messages import ToolCall
     from localllm.tools import Approvals, PendingCall, ToolServers, Verdict
+
+WAIT_S = 8.0
+"""The longest that a question waits for tool servers to start."""
 
 
 class ToolBelt:
@@ -19,6 +24,7 @@ class ToolBelt:
         changed: called when a server's state changed.
         ask: shows a call to the user and waits for what they say.
         file: None: mcp.json in the directory of settings. Tests name another.
+        failed: told why a chat has no tools, once for each reason.
     """
 
     def __init__(
@@ -26,6 +32,7 @@ class ToolBelt:
         changed: Callable[[], None],
         ask: Callable[[PendingCall], Awaitable[Verdict]],
         file: Path | None = None,
+        failed: Callable[[LocalLLMError], None] = lambda error: None,
     ) -> None:
         self.chat_id = 0
         """The chat that is shown; 0: one that is not kept yet."""
@@ -33,6 +40,8 @@ class ToolBelt:
         """None: nobody wanted them so far."""
         self.ask = ask
         self._changed = changed
+        self._tell_of_failure = failed
+        self._told = ""
         self._file = file
         self._approvals: dict[int, Approvals] = {}
         self._opening: asyncio.Task[ToolServers] | None = None
@@ -86,6 +95,12 @@ class ToolBelt:
         """Return the tools of a chat."""
         return ChatTools(self, chat_id)
 
+    def failed(self, error: LocalLLMError) -> None:
+        """Tell why a chat has no tools."""
+        if error.message != self._told:
+            self._told = error.message
+            self._tell_of_failure(error)
+
     async def _read(self) -> ToolServers:
         from localllm.tools import ToolServers, load_tool_config
 
@@ -103,14 +118,15 @@ class ChatTools:
     def __init__(self, belt: ToolBelt, chat_id: int) -> None:
         self._belt = belt
         self._chat_id = chat_id
+        self._starting: asyncio.Task[None] | None = None
 
     async def prepare(self) -> None:
-        """Start the servers, so that `specs` knows their tools.
-
-        Raises:
-            LocalLLMError: as `ToolBelt.start`.
-        """
-        await self._belt.start()
+        """Start the servers, so that `specs` knows their tools; a slow one is not waited for, and there next time."""
+        starting = self._starting = asyncio.create_task(self._belt.start())
+        done, _ = await asyncio.wait([starting], timeout=WAIT_S)
+        starting.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
+        if done and isinstance(error := starting.exception(), LocalLLMError):
+            self._belt.failed(error)
 
     def specs(self) -> Sequence[Mapping[str, Any]]:
         """Return the functions that the model may call, in OpenAI's shape."""
