@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from localllm.cli.screen import notice
-from localllm.cli.terminal import harmless
+from localllm.printable import harmless
 
 if TYPE_CHECKING:
     from localllm.tools import ServerState, ToolServers

@@ -69,7 +69,7 @@ async def test_both_are_asked_at_once(models: ScriptedModels) -> None:
     await asked(contest, max_tokens=2)
     assert [state.text for state in contest.states] == ["He", "Hello!"]
     assert [state.phase for state in contest.states] == ["done", "done"]
-    assert contest.states[1].line == "6 tokens · 152.0 tok/s · first after 0.08 s"
+    assert contest.states[1].line == "6 tokens · 152.0 tok/s · first 0.08 s"
     assert len(engines.states) == 2 and news
     await engines.close_all()
 
@@ -77,9 +77,7 @@ async def test_both_are_asked_at_once(models: ScriptedModels) -> None:
 async def test_the_divergence_is_that_of_b_along_as_answer(models: ScriptedModels) -> None:
     contest, engines, _ = make_contest(models)
     await asked(contest)
-    assert contest.divergence.line == (
-        "KL(A‖B) along A's answer: mean 0.1800, max 0.500 nats · same first choice 67% · 3 tokens"
-    )
+    assert contest.divergence.line == ("KL(A‖B) on A's answer: mean 0.1800, max 0.500 nats · same first choice 67%")
     await engines.close_all()
 
 

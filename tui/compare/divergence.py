@@ -36,8 +36,8 @@ class DivergenceState:
         kl = self.found.kl
         same = sum(self.found.same_top) / len(kl)
         return (
-            f"KL(A‖B) along A's answer: mean {sum(kl) / len(kl):.4f}, max {max(kl):.3f} nats"
-            f" · same first choice {same:.0%} · {len(kl):,} tokens"
+            f"KL(A‖B) on A's answer: mean {sum(kl) / len(kl):.4f}, max {max(kl):.3f} nats"
+            f" · same first choice {same:.0%}"
         )
 
     @property

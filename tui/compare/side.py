@@ -54,7 +54,7 @@ class SideState:
                 assert self.error is not None
                 return f"{self.error.message} {self.error.hint or ''}".strip()
         ending = "stopped · " if self.phase == "stopped" else ""
-        return f"{ending}{self.n_tokens:,} tokens · {self.tok_s:.1f} tok/s · first after {self.ttft_s:.2f} s"
+        return f"{ending}{self.n_tokens:,} tokens · {self.tok_s:.1f} tok/s · first {self.ttft_s:.2f} s"
 
 
 def parse_options(text: str) -> dict[str, Any]:

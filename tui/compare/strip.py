@@ -69,7 +69,9 @@ class DivergenceStrip(Widget, can_focus=True):
             f" · A {percent(found.reference_p[self.place]).strip()}, B {percent(found.other_p[self.place]).strip()}"
             f"{'' if found.same_top[self.place] else ' · other first choice'}"
         )
-        return Content.assemble(row[:cell], (row[cell : cell + 1], "reverse"), row[cell + 1 :], "\n", text)
+        return Content.assemble(
+            row[:cell], (row[cell : cell + 1], "bold $accent on $panel"), row[cell + 1 :], "\n", text
+        )
 
     def action_step(self, n: int) -> None:
         """Go to another token."""

@@ -159,9 +159,7 @@ class TokenScreen(Screen[Resample | None]):
         self._say("The answer is read again, token by token; that takes about as long as writing it did. Esc stops it.")
         answer, n_chars = self._answer, 0
         try:
-            async with aclosing(
-                answer.llm.ascore(answer.all_messages, n_top=N_TOP, **answer.options)  # type: ignore[arg-type]
-            ) as choices:
+            async with aclosing(answer.llm.ascore(answer.all_messages, n_top=N_TOP, **answer.options)) as choices:
                 async for choice in choices:
                     self._choices.append(choice)
                     n_chars += len(choice.chosen.piece.decode("utf-8", "ignore"))
