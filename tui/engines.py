@@ -70,7 +70,8 @@ class Engines:
     ) -> None:
         self._changed = changed
         self._open_llm: OpenLLM = open_llm or _load
-        self._settings = settings
+        self.settings = settings
+        """For what is loaded from now on."""
         self._has_room = has_room or _has_room
         self._states: dict[str, EngineState] = {}
         self._opening: dict[str, asyncio.Task[LLM]] = {}
@@ -159,7 +160,7 @@ class Engines:
             async with self._one_at_a_time:
                 if not beside and is_local(ref):
                     await self._make_room(ref)
-                given = {**loading_options(self._settings, ref), **options}
+                given = {**loading_options(self.settings, ref), **options}
                 llm = await asyncio.to_thread(self._open_llm, ref, on_progress=loaded, **given)
         except LocalLLMError as error:
             self._set(EngineState(ref, "failed", error=error))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from localllm.config import Settings
@@ -19,8 +20,15 @@ class Services:
     """What all screens share; `self.app.services`."""
 
     settings: Settings
+    """As they are now: look again when `SettingsChanged` comes."""
     engines: Engines
     tools: ToolBelt
     conversations: ConversationStore | None = None
     """None until it is open, which is soon."""
     sessions: Sessions | None = None
+    busy_checks: list[Callable[[], list[str]]] = field(default_factory=list)
+    """Each says what would end with the app, a sentence for each thing: a job, a server."""
+
+    def busy(self) -> list[str]:
+        """Return what would end with the app."""
+        return [text for check in self.busy_checks for text in check()]

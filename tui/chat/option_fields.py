@@ -37,7 +37,7 @@ class OptionField:
         value = self._value(text.strip())
         from localllm.llm.options import parse_options
 
-        parse_options({self.name: value})  # type: ignore[misc]
+        parse_options({self.name: value})
         return value
 
     def shown(self, value: Any) -> str:

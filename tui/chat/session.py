@@ -62,7 +62,7 @@ class ChatSession:
     Args:
         store: where the conversation is kept.
         engines: where models come from.
-        settings: what applies where the conversation does not say.
+        settings: what applies now where the conversation does not say.
         conversation: which one.
         ref: its model; None: there is none yet.
         listener: gets what happens.
@@ -72,7 +72,7 @@ class ChatSession:
         self,
         store: ConversationStore,
         engines: Engines,
-        settings: Settings,
+        settings: Callable[[], Settings],
         conversation: Conversation,
         ref: str | None,
         listener: Callable[[SessionEvent], None],
@@ -234,7 +234,7 @@ class ChatSession:
         self._enter("loading")
         llm = await self._engines.open(self.ref)
         messages = await asyncio.to_thread(self._store.messages, self.conversation.id)
-        options = answer_options(self._settings, self.conversation, self.ref)
+        options = answer_options(self._settings(), self.conversation, self.ref)
         if goes_on:
             options["continue_final_message"] = True
         elif self.tools is not None and may_call:

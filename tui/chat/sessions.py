@@ -22,11 +22,13 @@ class Sessions:
     Args:
         store: where conversations are kept.
         engines: where models come from.
-        settings: what applies where a conversation does not say.
+        settings: what applies now where a conversation does not say.
         listener: gets what happens in each.
     """
 
-    def __init__(self, store: ConversationStore, engines: Engines, settings: Settings, listener: Listener) -> None:
+    def __init__(
+        self, store: ConversationStore, engines: Engines, settings: Callable[[], Settings], listener: Listener
+    ) -> None:
         self._store = store
         self._engines = engines
         self._settings = settings

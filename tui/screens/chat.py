@@ -47,6 +47,7 @@ class ChatScreen(ModeScreen):
     """Talk to a model. Everything is usable while the conversations are opened and the model loads."""
 
     MODE = "chat"
+    AUTO_FOCUS = "PromptInput"
     DEFAULT_CSS = """
     ChatScreen {
         & #talk { width: 1fr; }
@@ -100,8 +101,8 @@ class ChatScreen(ModeScreen):
         self.services.conversations = self._store = store
         if store.notice:
             self._warn(store.notice)
-        store.on_notice = lambda notice: self.app.call_later(self._warn, notice)
-        self._sessions = Sessions(store, self.services.engines, self.services.settings, self._heard)
+        store.on_notice = self._heard_of_notice
+        self._sessions = Sessions(store, self.services.engines, lambda: self.services.settings, self._heard)
         self.services.sessions = self._sessions
         self._shelf = ChatShelf(self, store)
         await self.refresh_list()
@@ -110,6 +111,10 @@ class ChatScreen(ModeScreen):
         await self._begin()
         await self.offer_commands()
         self._is_open.set()
+
+    def _heard_of_notice(self, notice: str) -> None:
+        # Any thread may say it.
+        self.app.call_later(self._warn, notice)
 
     def _warn(self, notice: str) -> None:
         self.notify(notice, severity="warning", timeout=_NOTICE_S, markup=False)
@@ -122,12 +127,14 @@ class ChatScreen(ModeScreen):
             (one for one in self._listed if not one.n_messages and not one.title and not one.is_archived), None
         )
         found = empty or await asyncio.to_thread(lambda: store.create(system=system))
-        if model is not None:
-            found = await asyncio.to_thread(lambda: store.change(found.id, model=model))
         await self._show(found)
+        if model is not None and self.session is not None:
+            await self.session.use(model)
+            self.follow_model(model)
 
     async def show_conversation(self, conversation_id: int, node_id: int | None = None) -> None:
         """Show a conversation, at one of its messages if that is said."""
+        await self._is_open.wait()
         assert self._store is not None
         conversation = await asyncio.to_thread(self._store.conversation, conversation_id)
         await self._show(conversation, node_id)
@@ -188,9 +195,12 @@ class ChatScreen(ModeScreen):
         """Tell the user something that is not a problem."""
         self.notify(text, markup=False)
 
-    @work(exclusive=True, group="show")
-    async def chat_with(self, ref: str) -> None:
+    async def choose(self, ref: str) -> None:
         """Begin a conversation with a model."""
+        self._chat_with(ref)
+
+    @work(exclusive=True, group="show")
+    async def _chat_with(self, ref: str) -> None:
         await self._is_open.wait()
         await self._begin(model=ref)
         await self.refresh_list()
@@ -269,7 +279,7 @@ class ChatScreen(ModeScreen):
             await session.send(text)
         except LocalLLMError as error:
             self.talk.give_back(text)
-            self.talk.complain(error)
+            self.localllm.show_error(error)
 
     @on(TextArea.Changed)
     def _typed(self) -> None:
@@ -430,5 +440,7 @@ class ChatScreen(ModeScreen):
         await self.talk.guarded(self._shelf.do(wish, conversation_id))
 
     def on_resize(self, event: events.Resize) -> None:
-        if self._sidebar_wanted is None:
-            self.query_one(ConversationList).display = event.size.width >= _WIDE
+        wanted = {"auto": None, "show": True, "hide": False}[self.services.settings.sidebar]
+        if self._sidebar_wanted is not None:
+            wanted = self._sidebar_wanted
+        self.query_one(ConversationList).display = event.size.width >= _WIDE if wanted is None else wanted

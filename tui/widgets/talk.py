@@ -25,6 +25,7 @@ from tui.chat.events import (
 )
 from tui.chat.meter import Figures
 from tui.chat.session import ChatSession
+from tui.screens.mode import the_app
 from tui.widgets.chat_footer import ChatFooter
 from tui.widgets.composer import Composer
 from tui.widgets.engine_notice import EngineNotice
@@ -56,6 +57,7 @@ class Talk(Vertical):
         self._engines = engines
         self._session: ChatSession | None = None
         self._asked: Composer.Submitted | None = None
+        self._has_shown = False
 
     def compose(self) -> ComposeResult:
         yield Transcript(empty=EMPTY)
@@ -83,7 +85,11 @@ class Talk(Vertical):
     def show(self, session: ChatSession, draft: str, node_id: int | None = None) -> None:
         """Show a session, at one of its messages if that is said."""
         self._session = None
-        self.composer.text, self.composer.attachments = draft, ()
+        # What was typed before anything was shown belongs to what is shown first.
+        self.composer.text = draft if self._has_shown else draft + self.composer.text
+        if self._has_shown:
+            self.composer.attachments = ()
+        self._has_shown = True
         self.composer.set_sent([node.text for node in session.nodes if node.role == "user"])
         self._session = session
         self.transcript.show(session.path)
@@ -124,7 +130,7 @@ class Talk(Vertical):
                 self.show_engine()
             case Refused():
                 self.give_back(event.text)
-                self.complain(event.error)
+                the_app(self).show_error(event.error)
 
     @work(group="do")
     async def do(self, what: Callable[[ChatSession], Coroutine[Any, Any, None]]) -> None:
@@ -137,11 +143,7 @@ class Talk(Vertical):
         try:
             await work
         except LocalLLMError as error:
-            self.complain(error)
-
-    def complain(self, error: LocalLLMError) -> None:
-        """Tell the user of an error, and what to do."""
-        self.notify("\n".join(filter(None, (error.message, error.hint))), severity="error", markup=False)
+            the_app(self).show_error(error)
 
     @on(Transcript.RegenerateRequested)
     def _regenerate(self, event: Transcript.RegenerateRequested) -> None:

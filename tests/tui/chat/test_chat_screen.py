@@ -394,6 +394,8 @@ async def test_another_screen_may_begin_a_conversation(chat: Chat, models: Scrip
     await chat.press("f3")
     chat.app.screen.post_message(ChatWith("other"))
     await until(chat.pilot, lambda: chat.app.current_mode == "chat" and chat.shown.model == "other")
+    await chat.ask("Hi")
+    assert chat.path[-1].model == "other" and models.loads == ["other"]
 
 
 async def test_a_damaged_file_is_said(make_app: Callable[[], LocalLLM], home: Path) -> None:
@@ -425,3 +427,52 @@ async def test_an_answer_is_interrupted_by_quitting(make_app: Callable[[], Local
     store = ConversationStore.open()
     assert store.path(singing)[1].state == "interrupted" and store.path(singing)[1].text.startswith("la")
     store.close()
+
+
+async def test_what_is_typed_before_the_conversations_are_there_is_kept(
+    app: LocalLLM, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    may_open, real_open = threading.Event(), ConversationStore.open
+
+    def slow() -> ConversationStore:
+        assert may_open.wait(10)
+        return real_open()
+
+    monkeypatch.setattr(ConversationStore, "open", slow)
+    async with app.run_test(size=NARROW) as pilot:
+        await pilot.press("H", "i", "enter", "m", "o", "r", "e")
+        may_open.set()
+        chat = await Chat.opened(app, pilot)
+        await until(pilot, lambda: chat.texts == ["Hi", "Hello!"])
+        assert chat.composer.text == "more"
+
+
+async def test_a_command_after_a_slash(chat: Chat, tmp_path: Path) -> None:
+    await chat.press(*"/thin")
+    await until(chat.pilot, lambda: "/thinking" in screen_text(chat.app))
+    await chat.press("enter")
+    await until(chat.pilot, lambda: chat.shown.options.get("thinking") is True)
+    file = tmp_path / "note.txt"
+    file.write_text("The heron stands still.")
+    await chat.press(*"/attach", "space", *str(file), "enter")
+    await until(chat.pilot, lambda: "note.txt" in screen_text(chat.app))
+    await chat.ask("What stands?")
+    assert "The heron stands still." in chat.texts[0] and chat.texts[0].endswith("What stands?")
+
+
+async def test_a_saved_prompt_after_a_slash(chat: Chat) -> None:
+    chat.store.save_prompt("short", "Be brief.")
+    await chat.screen.offer_commands()
+    await chat.press(*"/short")
+    await until(chat.pilot, lambda: "Saved prompt" in screen_text(chat.app))
+    await chat.press("enter")
+    await until(chat.pilot, lambda: chat.composer.text == "Be brief.")
+
+
+async def test_up_asks_the_last_question_otherwise(chat: Chat, models: ScriptedModels) -> None:
+    models.say("First", "Second")
+    await chat.ask("Hi")
+    await chat.press("up")
+    await until(chat.pilot, lambda: "Ask it otherwise" in screen_text(chat.app))
+    await chat.press("!", "f10")
+    await until(chat.pilot, lambda: chat.texts == ["Hi!", "Second"])

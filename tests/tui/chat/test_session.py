@@ -43,7 +43,7 @@ class Room:
         self.store = store
         self.events: list[Any] = []
         settings = load_settings({"seed": 1})
-        self.session = ChatSession(store, engines, settings, store.create(**fields), "m", self.events.append)
+        self.session = ChatSession(store, engines, lambda: settings, store.create(**fields), "m", self.events.append)
 
     def of(self, kind: type) -> list[Any]:
         return [event for event in self.events if isinstance(event, kind)]
