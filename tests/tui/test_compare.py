@@ -161,7 +161,7 @@ def test_bars_show_the_largest_of_each_few() -> None:
     assert bars((0.0, 0.0), 5) == "▁▁" and bars((), 5) == "" and bars((1.0,), 0) == ""
 
 
-def scripted_screen(app: LocalLLM, ref_a: str = "one", ref_b: str = "two") -> CompareScreen:
+def scripted_screen(app: Any, ref_a: str = "one", ref_b: str = "two") -> CompareScreen:
     screen = CompareScreen(app.services, ref_a, ref_b)
     screen._contest._fits = lambda refs, n_ctx: True
     screen._contest._measure = found

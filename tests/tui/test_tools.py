@@ -138,7 +138,7 @@ async def test_servers_and_tools_are_listed_and_switched(app: LocalLLM, home: Pa
         await pilot.press("down", "down")
         assert "Arguments: a, b" in screen_text(app) and "says that it only reads" in screen_text(app)
         await pilot.press("space")
-        approvals = app.services.tools.approvals(0)
+        approvals = app.services.tools.approvals(app.services.tools.chat_id)
         assert not approvals.is_on("tests__add") and "[ ] add" in screen_text(app)
         await pilot.press("enter")
         assert approvals.is_on("tests__add")

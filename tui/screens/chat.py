@@ -319,7 +319,7 @@ class ChatScreen(ModeScreen):
             if wanted is not None:
                 await go_another_way(session, node, wanted)
         except LocalLLMError as error:
-            self.talk.complain(error)
+            self.localllm.show_error(error)
 
     # Keys.
 
