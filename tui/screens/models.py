@@ -56,7 +56,7 @@ class ModelsScreen(ModelDeeds):
         Binding("k", "next_kind", "Kind", id="models.kind", show=False),
         Binding("f", "toggle_fitting", "Only what fits", id="models.fitting", show=False),
         Binding("m", "measure", "Measure", id="models.measure", show=False, tooltip="Foretell this model's speed"),
-        Binding("f9,ctrl+l", "refresh_models", "Refresh", id="models.refresh", show=False),
+        Binding("ctrl+l", "refresh_models", "Refresh", id="models.refresh", show=False),
         Binding("escape", "back", "Back to the list", id="models.back", show=False),
     ]
 
