@@ -169,7 +169,7 @@ async def test_several_conversations_answer_at_once(
     for room in rooms:
         await room.session.send("Sing")
     for room in rooms:
-        await room.until(lambda room=room: len(room.of(Streamed)) > 3)
+        await room.until(lambda room=room: len(room.of(Streamed)) > 6)
     for room in rooms:
         await room.session.stop()
         assert room.kept()[-1].text.startswith("la la")
@@ -268,7 +268,7 @@ async def test_a_question_that_is_too_long_is_taken_back(room: Room, models: Scr
 async def test_an_end_of_the_app_interrupts(room: Room, models: ScriptedModels) -> None:
     models.say(Script("la ", endless=True))
     await room.session.send("Sing")
-    await room.until(lambda: len(room.of(Streamed)) > 3)
+    await room.until(lambda: len(room.of(Streamed)) > 6)
     await room.session.stop("interrupted")
     assert room.kept()[-1].state == "interrupted"
 
@@ -311,8 +311,13 @@ class Tools:
         self.results = list(results)
         self.calls: list[ToolCall] = []
         self.hangs = False
+        self.is_prepared = False
+
+    async def prepare(self) -> None:
+        self.is_prepared = True
 
     def specs(self) -> Sequence[Mapping[str, Any]]:
+        assert self.is_prepared
         parameters = {"type": "object", "properties": {"city": {"type": "string"}}}
         return [{"type": "function", "function": {"name": "weather", "parameters": parameters}}]
 
