@@ -66,6 +66,8 @@ class LocalLLM(App[None]):
     def __init__(self, settings: Settings | None = None, open_llm: OpenLLM | None = None) -> None:
         super().__init__()
         self._was_told_of_size = False
+        self._is_first_run = is_first_run()
+        """Asked before the conversations are opened, which leaves a file."""
         settings = settings or load_settings()
         self.services = Services(
             settings,
@@ -86,7 +88,7 @@ class LocalLLM(App[None]):
 
     def on_mount(self) -> None:
         self.apply_settings(frozenset({"theme", "keymap"}))
-        if is_first_run():
+        if self._is_first_run:
             from tui.screens.welcome import WelcomeScreen
 
             self.push_screen(WelcomeScreen())
