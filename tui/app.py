@@ -64,9 +64,13 @@ class LocalLLM(App[None]):
     def __init__(self, settings: Settings | None = None, open_llm: OpenLLM | None = None) -> None:
         super().__init__()
         self._was_told_of_size = False
+        # The chat's screen makes the file of conversations, by which one would not be new any more.
+        self._is_first_run = is_first_run()
         settings = settings or load_settings()
         tools = ToolBelt(lambda: self.broadcast(messages.ToolsChanged()), self._ask_for_call, failed=self.show_error)
         self.services = Services(settings, Engines(self._engine_changed, open_llm, settings), tools)
+        self.services.busy_checks.append(self.services.server.busy)
+        self.services.server.changed = lambda: self.broadcast(messages.ServerChanged())
         for theme in OWN_THEMES:
             self.register_theme(theme)
         self.theme = settings.theme if settings.theme in self.available_themes else self.default_theme
@@ -78,7 +82,7 @@ class LocalLLM(App[None]):
 
     def on_mount(self) -> None:
         self.apply_settings(frozenset({"theme", "keymap"}))
-        if is_first_run():
+        if self._is_first_run:
             from tui.screens.welcome import WelcomeScreen
 
             self.push_screen(WelcomeScreen())
@@ -98,6 +102,7 @@ class LocalLLM(App[None]):
         if self.services.sessions is not None:
             await self.services.sessions.close_all()
         await self.services.tools.close()
+        await self.services.server.close()
         await self.services.engines.close_all()
         if self.services.conversations is not None:
             await asyncio.to_thread(self.services.conversations.close)

@@ -67,6 +67,10 @@ class EngineChanged(Message):
         self.ref = ref
 
 
+class ServerChanged(Message):
+    """The server started, went on or ended."""
+
+
 class JobChanged(Message):
     """A background job began, went on or ended."""
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from localllm.config import Settings
 from tui.engines import Engines
+from tui.serving.server import Server
 from tui.tool_belt import ToolBelt
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ class Services:
     """As they are now: look again when `SettingsChanged` comes."""
     engines: Engines
     tools: ToolBelt
+    server: Server = field(default_factory=Server)
     conversations: ConversationStore | None = None
     """None until it is open, which is soon."""
     sessions: Sessions | None = None

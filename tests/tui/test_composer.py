@@ -86,6 +86,17 @@ async def test_enter_sends_and_empties_the_field() -> None:
         assert (app.sent, app.composer.text) == (["Hi"], "")
 
 
+async def test_what_is_typed_after_enter_is_not_sent_with_it() -> None:
+    app = ComposerApp()
+    async with app.run_test(size=(80, 24)) as pilot:
+        for key in ["H", "i", "enter", "y", "o"]:
+            app.composer.input.post_message(events.Key(key, key if len(key) == 1 else None))
+        await pilot.pause()
+        await app.workers.wait_for_complete()
+        await pilot.pause()
+        assert (app.sent, app.composer.text) == (["Hi"], "yo")
+
+
 async def test_nothing_is_not_sent() -> None:
     app = ComposerApp()
     async with app.run_test(size=(80, 24)) as pilot:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tui.markdown.document import Document
+from tui.markdown.document import Document, warm_up
 from tui.markdown.line import Line
 
-__all__ = ["Document", "Line"]
+__all__ = ["Document", "Line", "warm_up"]

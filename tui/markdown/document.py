@@ -16,6 +16,7 @@ from tui.markdown.parts import CodeRow, Margin, Row, Words, language_of, rows_of
 
 _FENCE = re.compile(r" {0,3}(`{3,}|~{3,})([^\n`]*)\n")
 _ITEM = re.compile(r"^([-*+]|\d{1,9}[.)])[ \t]", re.MULTILINE)
+_USUAL_LANGUAGES = ("python", "bash", "json", "javascript", "c")
 _N_SETTLED = 600
 """Characters of a growing list that are worth not being read again."""
 _N_PLAIN = 8000
@@ -74,6 +75,13 @@ class Document:
         if blocks:
             self._blocks += [rows for rows in map(rows_of, blocks) if rows]
             self._growing = None
+
+
+def warm_up() -> None:
+    """Import what the first answers need; on another thread, so that none of them waits for it."""
+    for language in _USUAL_LANGUAGES:
+        for line in Document(f"```{language}\nx\n```").lines(80):
+            _ = line.content
 
 
 @dataclass

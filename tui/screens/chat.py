@@ -123,10 +123,10 @@ class ChatScreen(ModeScreen):
         """Show a conversation without messages: one that is there, or a new one."""
         assert self._store is not None
         store, system = self._store, self.services.settings.system
-        empty = next(
-            (one for one in self._listed if not one.n_messages and not one.title and not one.is_archived), None
-        )
-        found = empty or await asyncio.to_thread(lambda: store.create(system=system))
+        empty = (one for one in self._listed if not (one.n_messages or one.title or one.is_archived))
+        found = next(empty, None)
+        if found is None:
+            found = await asyncio.to_thread(lambda: store.create(system=system))
         await self._show(found)
         if model is not None and self.session is not None:
             await self.session.use(model)
@@ -163,10 +163,10 @@ class ChatScreen(ModeScreen):
         assert self._store is not None and self._sessions is not None
         store = self._store
         self._listed = list(await asyncio.to_thread(lambda: store.conversations(limit=N_LISTED)))
-        current_id = None if self.session is None else self.session.conversation.id
-        self.query_one(ConversationList).show(
-            self._listed, current_id, streaming=self._sessions.streaming_ids, unread=self._unread
-        )
+        # The app may have ended meanwhile.
+        for sidebar in self.query(ConversationList):
+            current_id = None if self.session is None else self.session.conversation.id
+            sidebar.show(self._listed, current_id, streaming=self._sessions.streaming_ids, unread=self._unread)
 
     async def offer_commands(self) -> None:
         """Tell the composer what may be written after a slash."""

@@ -9,7 +9,7 @@ CHAT_KEYS: list[BindingType] = [
     Binding("escape", "stop", "Stop", id="chat.stop", tooltip="End the answer; what came is kept"),
     Binding("ctrl+r", "regenerate", "Again", id="chat.regenerate", tooltip="Answer again, or load the model again"),
     Binding("ctrl+l", "resume", "Go on", id="chat.resume", show=False, tooltip="Go on with what was cut off"),
-    Binding("ctrl+t", "thinking", "Thinking", id="chat.thinking", tooltip="As the model has it, on, off"),
+    Binding("ctrl+t", "thinking", "Thinking", id="chat.thinking", show=False, tooltip="As the model has it, on, off"),
     Binding("ctrl+f", "search", "Search", id="chat.search", priority=True, tooltip="Search all conversations"),
     Binding("ctrl+o", "model", "Model", id="chat.model", tooltip="Choose which model answers"),
     Binding(
@@ -17,6 +17,7 @@ CHAT_KEYS: list[BindingType] = [
         "settings",
         "Settings",
         id="chat.settings",
+        show=False,
         priority=True,
         tooltip="System prompt, temperature and so on, of this chat",
     ),

@@ -43,7 +43,7 @@ class ChatSettings(Dialog[ChatChoices]):
     ChatSettings {
         & .heading { color: $text-muted; }
         & .second { margin-top: 1; }
-        & #system { height: 5; border: none; background: $panel; padding: 0 1; }
+        & #system { height: 5; border: none; border-left: outer $primary 40%; background: $panel; padding: 0 1; }
         & .row { height: 1; }
         & .row Label { width: 18; }
         & .row Input { width: 20; border: none; height: 1; background: $panel; }
@@ -85,6 +85,7 @@ class ChatSettings(Dialog[ChatChoices]):
 
     def on_mount(self) -> None:
         self.query_one("#problem").display = False
+        self.call_after_refresh(self.query_one("#fields").scroll_home, animate=False)
 
     @on(Input.Changed)
     def _look(self, event: Input.Changed) -> None:

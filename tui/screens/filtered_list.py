@@ -21,15 +21,16 @@ class FilteredList(Dialog[Answer], Generic[Answer]):
         & #query { border: none; height: 1; margin: 0 0 1 0; background: $panel; }
         & #found { border: none; padding: 0; background: $surface; height: 1fr; }
         & #found:focus { border: none; }
+        & #found > .option-list--option-disabled { color: $text-muted; }
         & #note { color: $text-muted; height: auto; }
         & #panel { height: 80%; }
     }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("down", "move('down')", show=False, id="list.down"),
-        Binding("up", "move('up')", show=False, id="list.up"),
-        Binding("pagedown", "move('page_down')", show=False, id="list.page_down"),
-        Binding("pageup", "move('page_up')", show=False, id="list.page_up"),
+        Binding("down", "move('down')", "Next", show=False, id="list.down"),
+        Binding("up", "move('up')", "Previous", show=False, id="list.up"),
+        Binding("pagedown", "move('page_down')", "A page down", show=False, id="list.page_down"),
+        Binding("pageup", "move('page_up')", "A page up", show=False, id="list.page_up"),
     ]
     KEYS = "Enter chooses · Esc closes"
     PLACEHOLDER: ClassVar[str] = "Type to search"

@@ -60,7 +60,7 @@ class ModelPicker(FilteredList[str]):
         self._rows, options = [], []
         for group in dict.fromkeys(choice.group for choice in fitting):
             self._rows.append(None)
-            options.append(Option(Content.styled(group, "dim bold"), disabled=True))
+            options.append(Option(Content.styled(group, "bold"), disabled=True))
             for choice in (one for one in fitting if one.group == group):
                 self._rows.append(choice)
                 options.append(Option(self._row(choice)))

@@ -136,38 +136,34 @@ class Composer(Vertical):
     @work(group="attach")
     async def attach_files(self, paths: Sequence[Path]) -> None:
         """Read files and let them go with the question; what is wrong with one is a notice."""
-        await self._attach_files(paths)
+        for attachment in await self._read(paths):
+            self.attach(attachment)
 
-    async def _attach_files(self, paths: Sequence[Path]) -> None:
+    async def _read(self, paths: Sequence[Path]) -> list[Attachment]:
+        found = []
         for path in paths:
             try:
-                self.attach(await asyncio.to_thread(read_attachment, path))
+                found.append(await asyncio.to_thread(read_attachment, path))
             except LocalLLMError as error:
                 self._complain(error)
+        return found
 
     @on(PromptInput.Entered)
     def _entered(self, event: PromptInput.Entered) -> None:
         event.stop()
-        suggestions = self.query_one(SuggestionList)
-        if suggestions.current is not None:
-            self._take(suggestions.current)
-        else:
-            self._send()
-
-    @work(exclusive=True, group="send")
-    async def _send(self) -> None:
-        typed = self.text
-        if not typed.strip() and not self.attachments:
-            return
-        if "@" in typed:
-            await self._attach_files(await asyncio.to_thread(named_files, typed, Path.cwd()))
-        if self.text != typed:
-            return
         attachments = self.attachments
+        if event.text.strip() or attachments:
+            self.attachments = ()
+            self._send(event.text, attachments)
+
+    @work(group="send")
+    async def _send(self, typed: str, attachments: tuple[Attachment, ...]) -> None:
+        if "@" in typed:
+            named = await self._read(await asyncio.to_thread(named_files, typed, Path.cwd()))
+            attachments = (*attachments, *(found for found in named if found not in attachments))
         if typed.strip() and typed not in self._sent[-1:]:
             self._sent = [*self._sent, typed][-_N_SENT:]
         self._recalled = None
-        self.text, self.attachments = "", ()
         self.post_message(self.Submitted(with_attachments(typed, list(attachments)), typed, attachments))
 
     @on(PromptInput.Pressed)
@@ -177,7 +173,7 @@ class Composer(Vertical):
         match event.key:
             case "up" | "down" if suggestions.is_shown:
                 suggestions.move(1 if event.key == "down" else -1)
-            case "tab" if suggestions.current is not None:
+            case "tab" | "enter" if suggestions.current is not None:
                 self._take(suggestions.current)
             case "escape":
                 self._dismissed = self.text
@@ -209,7 +205,7 @@ class Composer(Vertical):
     async def _insert_pasted(self, text: str) -> None:
         paths = await asyncio.to_thread(pasted_paths, text) if len(text) < _N_PASTED and "/" in text[:10] else []
         if paths:
-            await self._attach_files(paths)
+            self.attach_files(paths)
         else:
             self.input.insert_here(text)
 

@@ -36,16 +36,26 @@ class ConversationList(OptionList):
         padding: 0 1;
         background: $surface;
         &:focus { border: none; border-right: vkey $primary; }
+        & > .option-list--option-disabled { color: $text-muted; }
     }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("r", "wish('rename')", "Rename", id="chats.rename"),
         Binding("p", "wish('pin')", "Pin", id="chats.pin", tooltip="Keep it above all others, or let it go"),
-        Binding("a", "wish('archive')", "Archive", id="chats.archive", tooltip="Put it away, or bring it back"),
+        Binding(
+            "a", "wish('archive')", "Archive", id="chats.archive", show=False, tooltip="Put it away, or bring it back"
+        ),
         Binding("d,delete", "wish('delete')", "Delete", id="chats.delete"),
-        Binding("u", "wish('undo_delete')", "Undo", id="chats.undo_delete", tooltip="Bring back what was deleted"),
-        Binding("x", "wish('export')", "Export", id="chats.export"),
-        Binding("i", "wish('import')", "Import", id="chats.import"),
+        Binding(
+            "u",
+            "wish('undo_delete')",
+            "Undo",
+            id="chats.undo_delete",
+            show=False,
+            tooltip="Bring back what was deleted",
+        ),
+        Binding("x", "wish('export')", "Export", id="chats.export", show=False),
+        Binding("i", "wish('import')", "Import", id="chats.import", show=False),
     ]
 
     class Chosen(Message):
@@ -122,5 +132,5 @@ def one_line(text: str) -> str:
 
 def _option(style: str, text: str, conversation_id: int | None) -> Option:
     if style == "heading":
-        return Option(Content.styled(text, "dim bold"), disabled=True)
+        return Option(Content.styled(text, "bold"), disabled=True)
     return Option(Content.styled(text, "bold" if style == "current" else ""), id=str(conversation_id))

@@ -15,7 +15,7 @@ from rich.segment import Segment
 from rich.style import Style as RichStyle
 from textual import events
 from textual.content import Content
-from textual.geometry import Size
+from textual.geometry import Region, Size
 from textual.scroll_view import ScrollView
 from textual.selection import Selection
 from textual.strip import Strip
@@ -29,7 +29,7 @@ from tui.widgets.message_view import MessageView, estimated_lines
 if TYPE_CHECKING:
     from localllm.conversations import Node
 
-GUTTER = 2
+GUTTER = 3
 _WIDEST = 120
 """Columns of text: longer lines are hard to read."""
 _HINT = " ↓ new · End "
@@ -53,7 +53,6 @@ class MessageList(ScrollView, can_focus=True):
         overflow-y: scroll;
         scrollbar-size-vertical: 1;
         background: $background;
-        padding: 0 0 0 1;
     }
     """
 
@@ -65,10 +64,12 @@ class MessageList(ScrollView, can_focus=True):
         self._views: dict[int, MessageView] = {}
         self._heights = MessageHeights()
         self._laid_width = 0
+        self._full_width = 0
         self._style_key = object()
         self._is_settling = False
         self._is_at_end = True
         self._has_new = False
+        self._seen = (0, False)
         self._chosen: int | None = None
 
     @property
@@ -141,11 +142,15 @@ class MessageList(ScrollView, can_focus=True):
     def _changed(self, node_id: int, *, is_new: bool = False) -> None:
         """Lay a message out again, in its place; with something new in it, the hint says so."""
         place = self._places[node_id]
-        top = self._heights.top(place)
-        grown = self._heights.measure(place, len(self.view(node_id).lines(self._width))) if self._width > 0 else 0
-        is_above = top + self._heights.height(place) - grown <= self.scroll_y
+        if self._width <= 0:
+            return
+        top, n_lines = self._heights.top(place), self._heights.height(place)
+        grown = self._heights.measure(place, len(self.view(node_id).lines(self._width)))
         self._has_new = self._has_new or (is_new and not self._is_at_end)
-        self._settle(grown if is_above and not self._is_at_end else 0)
+        if top + n_lines <= self.scroll_y and not self._is_at_end:
+            self._settle(grown)
+        else:
+            self._settle(first_line=top + self.view(node_id).n_unchanged)
 
     @property
     def _width(self) -> int:
@@ -153,6 +158,7 @@ class MessageList(ScrollView, can_focus=True):
 
     def _estimate(self) -> None:
         self._laid_width = width = self._width
+        self._full_width = self.scrollable_content_region.width
         self._heights = MessageHeights([estimated_lines(node, width) for node in self._shown])
 
     def _measure(self, place: int) -> int:
@@ -160,28 +166,38 @@ class MessageList(ScrollView, can_focus=True):
             return 0
         return self._heights.measure(place, len(self.view(self._shown[place].id).lines(self._width)))
 
-    def _settle(self, moved: int = 0) -> None:
+    def _settle(self, moved: int = 0, first_line: int = 0) -> None:
         """Measure what is on the screen, and keep in its place what is read.
 
         Args:
             moved: lines by which what is read has moved already.
+            first_line: nothing above it has changed.
         """
         if self._is_settling or self._width <= 0:
             return
         self._is_settling = True
         try:
             top = self._measured_end() if self._is_at_end else self._measured_from(round(self.scroll_y) + moved)
-            self.virtual_size = Size(self.size.width, self._heights.total)
+            self._resize_scrolled()
             self.scroll_y = self.scroll_target_y = top
             self._is_at_end = self.scroll_y >= self.max_scroll_y
             self._has_new = self._has_new and not self._is_at_end
         finally:
             self._is_settling = False
         self._forget_far()
-        self.refresh()
+        if self._seen != (top, self._has_new):
+            self._seen = top, self._has_new
+            self.refresh()
+        elif (n_above := max(first_line - top, 0)) < self.size.height:
+            self.refresh(Region(0, n_above, self.size.width, self.size.height - n_above))
+
+    def _resize_scrolled(self) -> None:
+        """Tell the scrollbar how much there is: it is always there, so the screen need not be laid out anew."""
+        self.set_reactive(MessageList.virtual_size, Size(self.size.width, self._heights.total))
+        self.vertical_scrollbar.window_virtual_size = self._heights.total
 
     def _measured_end(self) -> int:
-        height = self.scrollable_content_region.height
+        height = self.size.height
         n_lines = 0
         for place in reversed(range(len(self._shown))):
             if n_lines >= height:
@@ -192,7 +208,7 @@ class MessageList(ScrollView, can_focus=True):
 
     def _measured_from(self, top: int) -> int:
         """Measure what shows below line `top`; return the line that the top has become."""
-        height = self.scrollable_content_region.height
+        height = self.size.height
         while self._shown:
             first, last = self._heights.at(top), self._heights.at(top + height - 1)
             guessed = [place for place in range(first, last + 1) if not self._heights.is_exact(place)]
@@ -229,10 +245,10 @@ class MessageList(ScrollView, can_focus=True):
             self._settle()
 
     def on_resize(self, event: events.Resize) -> None:
-        if self._width != self._laid_width and self._shown:
+        if self._width != self._laid_width:
             place = self._heights.at(round(self.scroll_y))
             self._estimate()
-            if not self._is_at_end:
+            if self._shown and not self._is_at_end:
                 self._measure(place)
                 self._go_to(self._heights.top(place))
         self._settle()
@@ -242,19 +258,18 @@ class MessageList(ScrollView, can_focus=True):
         super().notify_style_update()
 
     def render_line(self, y: int) -> Strip:
-        width = self.scrollable_content_region.width
         if not self._shown:
-            return self._empty_line(y, width)
-        number = y + self.scroll_offset.y
+            return self._empty_line(y, self._full_width)
+        number = y + round(self.scroll_y)
         place = self._heights.at(number)
         view = self.view(self._shown[place].id)
-        lines = view.lines(self._width)
+        lines = view.lines(self._laid_width)
         at = number - self._heights.top(place)
-        is_inside = 0 <= at < len(lines)
-        strip = self._drawn(lines[at], view.shift, number) if is_inside else Strip.blank(self._width, self._base)
-        is_marked = is_inside and at < len(lines) - 1 and self._is_marked(place)
-        strip = Strip.join([self._gutter(is_marked), strip]).extend_cell_length(width, self._base)
-        return self._hinted(strip, width) if self._has_new and y == self.size.height - 1 else strip
+        if not 0 <= at < len(lines):
+            return Strip.blank(self._full_width, self._base)
+        is_marked = at < len(lines) - 1 and self._is_marked(place)
+        strip = self._drawn(lines[at], view.shift, number, is_marked)
+        return self._hinted(strip, self._full_width) if self._has_new and y == self.size.height - 1 else strip
 
     def get_selection(self, selection: Selection) -> tuple[str, str] | None:
         first = selection.start.y if selection.start else 0
@@ -282,27 +297,27 @@ class MessageList(ScrollView, can_focus=True):
         at = number - self._heights.top(place)
         return lines[at].content.plain if at < len(lines) else ""
 
-    def _drawn(self, line: Line, shift: int, number: int) -> Strip:
+    def _drawn(self, line: Line, shift: int, number: int, is_marked: bool) -> Strip:
         selection = self.text_selection
         span = selection.get_span(number) if selection is not None else None
         if span is not None:
             start, end = span
             style = Style.from_rich_style(self.screen.get_component_rich_style("screen--selection"))
             content = line.content.stylize(style, start, None if end == -1 else end)
-            strip = self._draw(Line(content, line.style, line.is_wide), shift)
-        else:
-            key = (self._style_key, shift, self._width)
-            if line.strip is None or line.strip[0] != key:
-                line.strip = key, self._draw(line, shift)
-            strip = line.strip[1]
-        return strip.apply_offsets(shift if line.is_wide else 0, number)
+            return self._draw(Line(content, line.style, line.is_wide), shift, number, is_marked)
+        key = (self._style_key, shift, number, is_marked, self._full_width)
+        if line.strip is None or line.strip[0] != key:
+            line.strip = key, self._draw(line, shift, number, is_marked)
+        return line.strip[1]
 
-    def _draw(self, line: Line, shift: int) -> Strip:
-        return draw(line, self._width, shift, self.visual_style, self._get_style)
+    def _draw(self, line: Line, shift: int, number: int, is_marked: bool) -> Strip:
+        strip = draw(line, self._laid_width, shift, self.visual_style, self._get_style)
+        strip = strip.apply_offsets(shift if line.is_wide else 0, number)
+        return Strip.join([self._gutter(is_marked), strip]).extend_cell_length(self._full_width, self._base)
 
     def _gutter(self, is_marked: bool) -> Strip:
         style = self.visual_style + self._get_style("$primary") if is_marked else self.visual_style
-        return Strip([Segment("▌ " if is_marked else "  ", style.rich_style)], GUTTER)
+        return Strip([Segment(" ▌ " if is_marked else "   ", style.rich_style)], GUTTER)
 
     def _hinted(self, strip: Strip, width: int) -> Strip:
         style = self.visual_style + self._get_style("bold $background on $primary") + Style.from_meta({"end": True})

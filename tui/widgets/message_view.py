@@ -51,10 +51,15 @@ class MessageView:
         """Thinking, calls and long pastes are shown whole."""
         self.shift = 0
         """Columns that wide lines are moved to the left."""
+        self.n_unchanged = 0
+        """Lines at the beginning that were the same when it was laid out before."""
         self.is_growing = is_growing
         self._text, self._reasoning = node.text, node.reasoning
         self._thought = _Stopwatch()
-        self._laid: tuple[int, list[Line]] | None = None
+        self._laid: tuple[int, list[Line]] = (0, [])
+        self._is_stale = True
+        self._end = blank()
+        self._role: tuple[Node, int, Line] | None = None
         self._begin()
 
     @property
@@ -74,14 +79,14 @@ class MessageView:
         self._thought.stop()
         self._text += text
         self._body.feed(text)
-        self._laid = None
+        self._is_stale = True
 
     def feed_reasoning(self, text: str) -> None:
         """Take more of what is thought."""
         self._thought.start()
         self._reasoning += text
         self._thinking.feed(text)
-        self._laid = None
+        self._is_stale = True
 
     def finish(self, node: Node) -> None:
         """Take the whole message for what it is; `node` is right where it differs from what was fed."""
@@ -92,18 +97,18 @@ class MessageView:
         if is_as_fed:
             self._body.finish()
             self._thinking.finish()
-            self._laid = None
+            self._is_stale = True
         else:
             self._begin()
 
     def toggle(self) -> None:
         """Open what is folded, or fold it."""
         self.is_open = not self.is_open
-        self._laid = None
+        self._is_stale = True
 
     def forget(self) -> None:
         """Lay it out again when it is next looked at."""
-        self._laid = None
+        self._is_stale = True
 
     def codes(self) -> list[str]:
         """Return its blocks of code."""
@@ -111,21 +116,28 @@ class MessageView:
 
     def lines(self, width: int) -> list[Line]:
         """Return it as lines for `width` columns, an empty one at the end."""
-        if self._laid is None or self._laid[0] != width:
-            self._laid = width, [*self._lines(width), blank()]
+        if self._is_stale or self._laid[0] != width:
+            before = self._laid[1] if self._laid[0] == width else []
+            lines = [*self._lines(width), self._end]
+            pairs = zip(before, lines, strict=False)
+            same = next((at for at, (old, new) in enumerate(pairs) if old is not new), min(len(before), len(lines)))
+            self.n_unchanged = same
+            self._laid, self._is_stale = (width, lines), False
         return self._laid[1]
 
     def _begin(self) -> None:
         is_answer = self.node.role == "assistant"
         self._body = Document(self._text if is_answer else "", is_growing=self.is_growing)
         self._thinking = Document(self._reasoning, is_growing=self.is_growing)
-        self._laid = None
+        self._is_stale = True
 
     def _lines(self, width: int) -> Iterator[Line]:
         if self.node.role == "tool":
             yield from result_lines(self._text, self.is_open, width)
             return
-        yield role_line(self.node, width)
+        if self._role is None or self._role[:2] != (self.node, width):
+            self._role = self.node, width, role_line(self.node, width)
+        yield self._role[2]
         yield from self._as_written(width) if self.node.role == "user" else self._answer(width)
 
     def _answer(self, width: int) -> Iterator[Line]:

@@ -11,6 +11,7 @@ from textual.message import Message
 from textual.widgets import TextArea
 
 from localllm.printable import harmless
+from tui.terminal_keys import know_more_keys
 
 _TAKEN = frozenset({"f6", "f7", "ctrl+e"})
 """Keys of a text area that the app or its chat has for something else."""
@@ -55,7 +56,11 @@ class PromptInput(TextArea, inherit_bindings=False):
     """
 
     class Entered(Message):
-        """Enter was pressed."""
+        """Enter was pressed: the field is empty, and ready for what is typed next."""
+
+        def __init__(self, text: str) -> None:
+            super().__init__()
+            self.text = text
 
     class RecallWanted(Message):
         """What was sent before (-1) or after (1) what is shown is wanted."""
@@ -80,13 +85,15 @@ class PromptInput(TextArea, inherit_bindings=False):
 
     def __init__(self, *, placeholder: str = "") -> None:
         super().__init__(placeholder=placeholder, compact=True, highlight_cursor_line=False, soft_wrap=True)
+        know_more_keys()
         self.is_choosing = False
         """A list of suggestions has the keys by which one chooses."""
 
     async def _on_key(self, event: events.Key) -> None:
-        if event.key == "enter":
+        if event.key == "enter" and not self.is_choosing:
             self._take(event)
-            self.post_message(self.Entered())
+            self.post_message(self.Entered(self.text))
+            self.load_text("")
         elif self._is_for_others(event.key):
             self._take(event)
             self.post_message(self.Pressed(event.key))
@@ -97,7 +104,7 @@ class PromptInput(TextArea, inherit_bindings=False):
 
     def _is_for_others(self, key: str) -> bool:
         if self.is_choosing:
-            return key in ("up", "down", "tab", "escape")
+            return key in ("up", "down", "tab", "enter", "escape")
         return not self.text and key in ("up", "backspace")
 
     async def _on_paste(self, event: events.Paste) -> None:

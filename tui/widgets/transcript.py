@@ -11,6 +11,7 @@ from textual.binding import Binding, BindingType
 from textual.message import Message
 from textual.timer import Timer
 
+from tui.markdown import warm_up
 from tui.widgets.message_list import MessageList
 from tui.widgets.message_view import MessageView
 
@@ -22,6 +23,8 @@ _COALESCED_S = 0.04
 _BUSY_SHARE = 0.25
 """Of the time, at most so much goes into laying out what streams."""
 _SIDEWAYS = 8
+_UNTIL_CALM_S = 1.0
+"""After the start, before what only answers need is imported: not while the first screen is drawn."""
 
 
 class Transcript(MessageList):
@@ -178,6 +181,12 @@ class Transcript(MessageList):
             view.feed_reasoning("".join(arrived.reasoning))
         if arrived.text:
             view.feed_text("".join(arrived.text))
+
+    def on_mount(self) -> None:
+        self.set_timer(_UNTIL_CALM_S, self._warm_up)
+
+    def _warm_up(self) -> None:
+        self.run_worker(warm_up, thread=True, group="warm-up")
 
     def on_focus(self) -> None:
         if self._shown and (self._chosen is None or not self._is_on_screen(self._chosen)):
