@@ -15,11 +15,13 @@ from localllm.config import Settings, load_settings
 from localllm.errors import LocalLLMError
 from tui import messages
 from tui.commands import AppCommands
+from tui.downloads import Download, Downloads
 from tui.engines import Engines, OpenLLM
 from tui.first_run import is_first_run
 from tui.modes import ALL_MODES
 from tui.screens.mode import ModeScreen
 from tui.services import Services
+from tui.serving.server import Server
 from tui.settings_edit import reloaded
 from tui.themes import OWN_THEMES, chosen_theme
 from tui.tool_belt import ToolBelt
@@ -67,10 +69,14 @@ class LocalLLM(App[None]):
         # The chat's screen makes the file of conversations, by which one would not be new any more.
         self._is_first_run = is_first_run()
         settings = settings or load_settings()
-        tools = ToolBelt(lambda: self.broadcast(messages.ToolsChanged()), self._ask_for_call, failed=self.show_error)
-        self.services = Services(settings, Engines(self._engine_changed, open_llm, settings), tools)
+        self.services = Services(
+            settings,
+            Engines(self._engine_changed, open_llm, settings),
+            ToolBelt(lambda: self.broadcast(messages.ToolsChanged()), self._ask_for_call, failed=self.show_error),
+            Downloads(self._download_changed),
+            Server(lambda: self.broadcast(messages.ServerChanged())),
+        )
         self.services.busy_checks.append(self.services.server.busy)
-        self.services.server.changed = lambda: self.broadcast(messages.ServerChanged())
         for theme in OWN_THEMES:
             self.register_theme(theme)
         self.theme = settings.theme if settings.theme in self.available_themes else self.default_theme
@@ -99,10 +105,11 @@ class LocalLLM(App[None]):
             )
 
     async def on_unmount(self) -> None:
+        await self.services.server.close()
+        await self.services.downloads.close()
         if self.services.sessions is not None:
             await self.services.sessions.close_all()
         await self.services.tools.close()
-        await self.services.server.close()
         await self.services.engines.close_all()
         if self.services.conversations is not None:
             await asyncio.to_thread(self.services.conversations.close)
@@ -173,9 +180,7 @@ class LocalLLM(App[None]):
         await self._go("serve", message.ref)
 
     async def on_fetch_model(self, message: messages.FetchModel) -> None:
-        downloads = getattr(self.services, "downloads", None)
-        if downloads is not None:
-            downloads.start(message.ref)
+        self.services.downloads.start(message.ref)
         await self.switch_mode("models")
 
     async def _go(self, mode: str, ref: str) -> None:
@@ -186,6 +191,17 @@ class LocalLLM(App[None]):
 
     def _engine_changed(self, ref: str) -> None:
         self.broadcast(messages.EngineChanged(ref))
+
+    def _download_changed(self, download: Download) -> None:
+        self.broadcast(messages.DownloadChanged(download.id))
+        if download.phase == "done":
+            self.notify(f"{download.ref} is here.", markup=False)
+            self.broadcast(messages.ModelsChanged())
+
+    @property
+    def status_texts(self) -> tuple[str, ...]:
+        """What goes on in the background, each in a few letters."""
+        return self.services.downloads.texts
 
     async def _ask_for_call(self, call: PendingCall) -> Verdict:
         from tui.screens.approval import ask

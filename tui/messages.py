@@ -71,6 +71,14 @@ class ServerChanged(Message):
     """The server started, went on or ended."""
 
 
+class DownloadChanged(Message):
+    """A download began, went on, paused, ended or was taken off the list."""
+
+    def __init__(self, download_id: int) -> None:
+        super().__init__()
+        self.download_id = download_id
+
+
 class JobChanged(Message):
     """A background job began, went on or ended."""
 
