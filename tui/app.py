@@ -66,8 +66,8 @@ class LocalLLM(App[None]):
     def __init__(self, settings: Settings | None = None, open_llm: OpenLLM | None = None) -> None:
         super().__init__()
         self._was_told_of_size = False
-        # The chat's screen makes the file of conversations, by which one would not be new any more.
         self._is_first_run = is_first_run()
+        """Asked before the conversations are opened, which leaves a file."""
         settings = settings or load_settings()
         self.services = Services(
             settings,
