@@ -110,13 +110,13 @@ class _Drawing:
             self._cells[place] = (chr(0x2800 + bits), style)
         points = list(self._of_kind("points"))
         for number, one in enumerate(points):
-            for place in self._places(one):
-                if place is not None:
-                    self._cells[place] = (MARKS[number % len(MARKS)], _STYLES[number % len(_STYLES)])
+            for spot in self._places(one):
+                if spot is not None:
+                    self._cells[spot] = (MARKS[number % len(MARKS)], _STYLES[number % len(_STYLES)])
         for one in points:
-            for place, label in zip(self._places(one), one.labels, strict=False):
-                if place is not None:
-                    self._write_label(place, label)
+            for spot, label in zip(self._places(one), one.labels, strict=False):
+                if spot is not None:
+                    self._write_label(spot, label)
         rows = [self._head(), *map(self._row, range(self._height)), *self._foot()]
         return Content("\n").join(rows)
 
