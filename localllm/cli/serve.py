@@ -14,12 +14,13 @@ import click
 from localllm.cli.announce import announce, open_browser
 from localllm.cli.options import adapter_options, adapter_specs, draft_options, load_options, policy_options
 from localllm.config import API_KEY_VARIABLE, Settings, load_settings, parse_size
-from localllm.errors import RequestError
+from localllm.errors import ModelNotFound, RequestError
 from localllm.hardware.types import LoadOptions
 from localllm.store import resolve
 
 if TYPE_CHECKING:
     from localllm.llm import LLM, GenerateOptions
+    from localllm.server.directory import MoreEntries
     from localllm.server.manager import ModelEntry
     from localllm.server.settings import ServerSettings
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 @click.argument("models", nargs=-1, metavar="[MODEL|NAME=MODEL]...")
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
 @click.option("--port", default=8080, show_default=True, type=click.IntRange(0, 65535), help="0 takes any free port.")
+@click.option("--all", "serves_all", is_flag=True, help="Beside MODEL, serve all others on this computer.")
 @click.option("--slots", default=4, show_default=True, type=click.IntRange(1, 240), help="Answers at once, each model.")
 @load_options
 @draft_options
@@ -56,6 +58,7 @@ def command(
     models: tuple[str, ...],
     host: str,
     port: int,
+    serves_all: bool,
     slots: int,
     lora: tuple[Path, ...],
     lora_scaled: tuple[tuple[Path, float], ...],
@@ -78,7 +81,7 @@ def command(
     open_page: bool,
     **flags: str | None,
 ) -> None:
-    """Serve models over HTTP. Without MODEL, the default model.
+    """Serve models over HTTP. Without MODEL, all that are on this computer, the default model first.
 
     Models are loaded when they are first asked for, each in a process of its own.
 
@@ -88,7 +91,6 @@ def command(
     OPENAI_BASE_URL=http://127.0.0.1:8080/v1 OPENAI_API_KEY=none your-program
     """
     _need_server_packages()
-    from localllm.server.entries import parse_entries
     from localllm.server.logs import configure_logging
     from localllm.server.settings import ServerSettings
 
@@ -115,10 +117,43 @@ def command(
         raise RequestError("A draft model belongs to one model.", hint="Serve that model alone with --draft-model.")
     limit = _bytes(max_memory, "--max-memory") if max_memory else None
     options = replace(_load_options(settings, slots), adapters=tuple(specs), max_memory_bytes=limit)
-    entries = parse_entries(refs, options, pinned=pinned, aliases=aliases)
+    entries, more = _entries(refs, options, settings, pinned, aliases, serves_all=serves_all or not models)
     as_json = log_format == "json"
     defaults: GenerateOptions = {"context_policy": settings.context_policy, "n_sink": settings.n_sink}
-    _serve(server, entries, defaults, limit, idle_timeout, preload=preload, open_page=open_page, as_json=as_json)
+    _serve(server, entries, more, defaults, limit, idle_timeout, preload=preload, open_page=open_page, as_json=as_json)
+
+
+def _entries(
+    refs: list[str],
+    options: LoadOptions,
+    settings: Settings,
+    pinned: tuple[str, ...],
+    aliases: tuple[str, ...],
+    *,
+    serves_all: bool,
+) -> tuple[list[ModelEntry], MoreEntries | None]:
+    """Return what is always served, and what finds the others."""
+    from localllm.server.entries import parse_entries
+    from localllm.server.shelf import StoreShelf
+
+    is_of_one = bool(options.adapters) or options.draft_model is not None
+    if not serves_all or is_of_one:
+        return parse_entries(refs, options, pinned=pinned, aliases=aliases), None
+    entries = parse_entries(refs or _first_of_store(options, settings), options, pinned=pinned, aliases=aliases)
+    served = frozenset(path for entry in entries for path in (entry.path, entry.path.resolve()))
+    return entries, StoreShelf(options, settings.model_dirs, served).entries
+
+
+def _first_of_store(options: LoadOptions, settings: Settings) -> list[str]:
+    """Return what the default is where the user names none and there is no demo model: nothing, if there is nothing."""
+    from localllm.server.shelf import StoreShelf
+    from localllm.store.demo import demo_model
+
+    try:
+        demo_model()
+    except ModelNotFound:
+        return [f"{entry.name}={entry.path}" for entry in StoreShelf(options, settings.model_dirs).entries()[:1]]
+    return []
 
 
 def _bytes(text: str, flag: str) -> int:
@@ -131,6 +166,7 @@ def _bytes(text: str, flag: str) -> int:
 def _serve(
     settings: ServerSettings,
     entries: list[ModelEntry],
+    more: MoreEntries | None,
     defaults: GenerateOptions,
     max_bytes: int | None,
     idle_s: float | None,
@@ -144,13 +180,15 @@ def _serve(
     from localllm.server.serving import bound_socket, check_tls, make_server
 
     open_model = partial(_open_model, defaults)
-    manager = ModelManager(entries, open_model, max_bytes=max_bytes, idle_s=idle_s, preload=preload)
+    manager = ModelManager(entries, open_model, max_bytes=max_bytes, idle_s=idle_s, preload=preload, more=more)
     check_tls(settings)
     sock = bound_socket(settings)
     settings = replace(settings, port=sock.getsockname()[1])
 
+    names = [entry.name for entry in (*entries, *(more() if more else ()))]
+
     def on_start() -> None:
-        announce(settings, [entry.name for entry in entries], as_json=as_json)
+        announce(settings, names, as_json=as_json)
         if open_page:
             open_browser(settings.base_url)
 

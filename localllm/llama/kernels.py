@@ -63,25 +63,26 @@ class Bench:
         if self._base.ggml_backend_dev_type(self._device) == 0:
             ggml_library("ggml-cpu").ggml_backend_cpu_set_n_threads(ctypes.c_void_p(self._backend), n_threads)
 
-    def products_s(self, products: Sequence[Product], n_cols: int) -> float:
+    def products_s(self, products: Sequence[Product], n_cols: int, *, woven: str = "CPU_REPACK") -> float:
         """Return the seconds that these products take, one after the other, at their fastest.
 
         Args:
             products: all are held in memory together.
             n_cols: inputs of each: 1 as in decoding, more as in prefill.
+            woven: llama.cpp's name of the buffers that repacked weights lie in.
 
         Raises:
             EngineError: there is not the memory for it, or it cannot be computed.
         """
         base = self._base
         with ExitStack() as stack:
-            plain, woven, values = (stack.enter_context(self._tensors(len(products))) for _ in range(3))
+            plain, reordered, values = (stack.enter_context(self._tensors(len(products))) for _ in range(3))
             graph, inputs = base.ggml_new_graph(values), {}
             weights = []
             for product in products:
                 if product.n_in not in inputs:
                     inputs[product.n_in] = base.ggml_new_tensor_2d(values, _F32, product.n_in, n_cols)
-                home, kind = woven if product.is_repacked else plain, GGML_TYPES_BY_NAME[product.type].id
+                home, kind = reordered if product.is_repacked else plain, GGML_TYPES_BY_NAME[product.type].id
                 weights.append(base.ggml_new_tensor_2d(home, kind, product.n_in, product.n_out))
                 result = base.ggml_mul_mat(values, weights[-1], inputs[product.n_in])
                 base.ggml_build_forward_expand(graph, result)
@@ -89,7 +90,7 @@ class Bench:
             if not all(repacked):
                 stack.enter_context(self._allocated(plain, None))
             if any(repacked):
-                stack.enter_context(self._allocated(woven, self._repack_buffer()))
+                stack.enter_context(self._allocated(reordered, self._extra_buffer(woven)))
             stack.enter_context(self._allocated(values, None))
             for tensor, whole in zip(weights, repacked, strict=True):
                 self._fill(tensor, base.ggml_nbytes(tensor), whole=whole)
@@ -163,14 +164,14 @@ class Bench:
         else:
             self._base.ggml_backend_tensor_memset(tensor, _FILLING, 0, n_bytes)
 
-    def _repack_buffer(self) -> int:
+    def _extra_buffer(self, name: str) -> int:
         registry = self._base.ggml_backend_dev_backend_reg(self._device)
         address = self._base.ggml_backend_reg_get_proc_address(registry, b"ggml_backend_dev_get_extra_bufts")
         types = _GET_BUFFER_TYPES(address)(self._device) if address else None
         index = 0
         while types and types[index]:
             kind = types[index]
-            if self._base.ggml_backend_buft_name(kind) == b"CPU_REPACK":
+            if self._base.ggml_backend_buft_name(kind) == name.encode():
                 return int(kind)
             index += 1
         raise EngineError("This llama.cpp does not repack weights.", hint="Measure them as they are.")

@@ -137,7 +137,14 @@ def system_info() -> str:
     return info.decode().strip()
 
 
-def cpu_features() -> frozenset[str]:
-    """Return what llama.cpp uses of the CPU, and what it was built with: "AVX2", "REPACK", "OPENMP"."""
+def used_features() -> frozenset[str]:
+    """Return what llama.cpp was built with, as far as this CPU has it: "AVX2", "REPACK", "OPENMP"."""
     words = (part.rpartition(":")[2].split("=") for part in system_info().split("|"))
     return frozenset(pair[0].strip() for pair in words if len(pair) == 2 and pair[1].strip() not in ("", "0"))
+
+
+def cpu_features() -> frozenset[str]:
+    """Return what llama.cpp uses of the CPU; of what it was built with, that is all but what fails here."""
+    from localllm.llama.amx import FEATURE, amx_fails
+
+    return used_features() - {FEATURE, "REPACK"} if amx_fails() else used_features()

@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Any
 
 from localllm.errors import AllocationFailed, ModelLoadFailed, UnsupportedModel
+from localllm.llama.amx import amx_fails
 from localllm.llama.buffers import parse_buffers
 from localllm.llama.library import kept_log, last_log_errors, library, path_bytes, reason, says_no_memory
 from localllm.llama.vocab import Vocab
@@ -72,6 +73,7 @@ class Model:
         c.load_mode = self._lib.LLAMA_LOAD_MODE_MMAP if params.use_mmap else self._lib.LLAMA_LOAD_MODE_NONE
         c.vocab_only = params.vocab_only
         c.no_alloc = params.no_alloc
+        c.use_extra_bufts = not amx_fails()
         if progress.callback is not None:
             c.progress_callback = progress.callback
         return c

@@ -68,10 +68,13 @@ def _versions() -> Finding:
 
 def _cpu() -> Finding:
     from localllm.llama import cpu_features, list_devices
+    from localllm.llama.amx import REBUILD, amx_fails
 
     name = next((device.description for device in list_devices() if device.kind == "cpu"), platform.machine())
     features = cpu_features()
     text = f"{printable(name)}: {', '.join(sorted(features)) or 'no features'}"
+    if amx_fails():
+        return Finding("cpu", False, text, f"Its AMX kernels fail, so they are not used; mend the build: {REBUILD}")
     is_fast = bool(features & FAST_FEATURES)
     advice = "" if is_fast else "This llama.cpp was built without vector instructions: install it again, from source."
     return Finding("cpu", is_fast, text, advice)

@@ -14,8 +14,9 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 
-from localllm.errors import AllocationFailed, EngineClosed, EngineError, LocalLLMError, ModelNotFound, NotEnoughMemory
+from localllm.errors import AllocationFailed, EngineClosed, EngineError, LocalLLMError, NotEnoughMemory
 from localllm.llm.model import LLM
+from localllm.server.directory import ModelDirectory, MoreEntries
 from localllm.server.errors import Overloaded, Refused
 from localllm.server.served import ModelEntry, ServedModel
 
@@ -23,7 +24,6 @@ __all__ = ["ModelEntry", "ModelManager", "OpenModel", "ServedModel"]
 
 log = logging.getLogger("localllm.server")
 
-_LATEST = ":latest"
 _ROOM_TIMEOUT_S = 120.0
 """A load waits this long for busy models to become idle."""
 _RETRY_S = 1.0
@@ -46,6 +46,7 @@ class ModelManager:
         max_bytes: memory for all loaded models together; None: what the planner finds free.
         idle_s: an unpinned model that nobody asked for during this time is unloaded; None: never.
         preload: load the default model, and the pinned ones, before anybody asks.
+        more: finds what else may be asked for, called on a thread, again and again; names of `entries` go first.
     """
 
     def __init__(
@@ -56,9 +57,9 @@ class ModelManager:
         max_bytes: int | None = None,
         idle_s: float | None = None,
         preload: bool = False,
+        more: MoreEntries | None = None,
     ) -> None:
-        self._models = {entry.name: ServedModel(entry) for entry in entries}
-        self._names = _name_table(entries)
+        self._directory = ModelDirectory(entries, more)
         self._open_model = open_model
         self._max_bytes = max_bytes
         self._idle_s = idle_s
@@ -73,23 +74,27 @@ class ModelManager:
 
     @property
     def models(self) -> list[ServedModel]:
-        return list(self._models.values())
+        return self._directory.models
 
     def find(self, name: str | None) -> ServedModel:
         """Return the model of this name or alias; None or "" is the default.
 
-        A name without a tag, and with the tag "latest", are the same, as Ollama's clients rely on.
+        Raises:
+            ModelNotFound: there is none.
+        """
+        return self._directory.find(name)
+
+    async def seek(self, name: str | None) -> ServedModel:
+        """Return the model of a name, as `find`; one that came to this disk a moment ago included.
 
         Raises:
             ModelNotFound: there is none.
         """
-        if not name:
-            return next(iter(self._models.values()))
-        key = name.lower()
-        found = self._names.get(key) or self._names.get(_other_tag(key))
-        if found is None:
-            raise ModelNotFound(f"The model {name[:200]!r} is not served here.", hint=f"There is {self._listed()}.")
-        return self._models[found]
+        return await self._directory.seek(name)
+
+    async def look(self) -> None:
+        """See which models came to this disk, and which left."""
+        await self._directory.look()
 
     def start(self) -> None:
         """Begin to load what shall be there from the start, and to unload what is idle."""
@@ -106,7 +111,7 @@ class ModelManager:
             ModelNotFound: there is no such model.
             LocalLLMError: it cannot be loaded, or there is no room for it.
         """
-        model = self.find(name)
+        model = await self.seek(name)
         while model.gives_way and not self._closing:
             await self._wait_change()
         model.n_leases += 1
@@ -173,10 +178,6 @@ class ModelManager:
         self._notify()
         await asyncio.gather(*loading, return_exceptions=True)
         await asyncio.gather(*(self._unload(model) for model in self.models))
-
-    def _listed(self) -> str:
-        names = list(self._models)
-        return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
 
     # Loading.
 
@@ -358,17 +359,3 @@ def _progress(model: ServedModel, share: float) -> None:
 def _check_aborted(model: ServedModel) -> None:
     if model.is_aborted:
         raise EngineClosed(f"{model.name} was unloaded before it was loaded.", hint="Try again.")
-
-
-def _name_table(entries: Sequence[ModelEntry]) -> dict[str, str]:
-    """Return name or alias, in lower case, to name; a name that was given wins over an alias."""
-    table: dict[str, str] = {}
-    for entry in entries:
-        for alias in entry.aliases:
-            table.setdefault(alias.lower(), entry.name)
-    return table | {entry.name.lower(): entry.name for entry in entries}
-
-
-def _other_tag(name: str) -> str:
-    """Return the name without its tag "latest", or with it if it has none."""
-    return name.removesuffix(_LATEST) if name.endswith(_LATEST) else name + _LATEST

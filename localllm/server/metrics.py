@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from localllm.server.manager import ModelManager
 
 _STATS_TIMEOUT_S = 2.0
+_N_THREADS = 16
+"""Models that are asked at the same time; more are seldom loaded."""
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 _TTFT_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
@@ -108,7 +110,7 @@ class _Now(Collector):
         self._admission = admission
         self._lock = threading.Lock()
         self._asked: dict[str, Future[EngineStats]] = {}
-        self._threads = ThreadPoolExecutor(len(manager.models), "localllm-stats")
+        self._threads = ThreadPoolExecutor(_N_THREADS, "localllm-stats")
 
     def collect(self) -> Iterator[Metric]:
         yield from _families(self._stats())

@@ -70,6 +70,11 @@ class ServedModel:
         return self.llm is not None and self.llm.is_alive
 
     @property
+    def is_in_use(self) -> bool:
+        """Whether it is loaded, is being loaded, or somebody waits for it."""
+        return self.llm is not None or self.loading is not None or self.n_leases > 0
+
+    @property
     def gives_way(self) -> bool:
         """Whether somebody waits for it to be unloaded: until then there are no new leases."""
         return self._n_takers > 0

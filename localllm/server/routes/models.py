@@ -28,13 +28,14 @@ class ModelName(WireModel):
 @router.get("/models", include_in_schema=False)
 async def list_models(services: ServicesOf) -> dict[str, Any]:
     """List what is served, loaded or not."""
+    await services.manager.look()
     return {"object": "list", "data": [model_card(model) for model in services.manager.models]}
 
 
 @router.get("/v1/models/{name:path}", responses=errors(404))
 async def get_model(services: ServicesOf, name: str) -> dict[str, Any]:
     """Describe one model."""
-    return model_card(services.manager.find(name))
+    return model_card(await services.manager.seek(name))
 
 
 @router.get("/lora-adapters", responses=errors(404))

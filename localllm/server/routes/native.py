@@ -63,13 +63,13 @@ async def fill_in(request: Request, services: ServicesOf, body: InfillBody) -> R
 @router.get("/props", responses=errors(404))
 async def props(services: ServicesOf, model: str | None = None) -> dict[str, Any]:
     """Describe a model and the defaults of its completions; what only loading tells is null until then."""
-    return server_props(services.manager.find(model))
+    return server_props(await services.manager.seek(model))
 
 
 @router.get("/slots", responses=errors(404))
 async def slots(services: ServicesOf, model: str | None = None, fail_on_no_slot: bool = False) -> list[dict[str, Any]]:
     """Say which slots of a model are busy; nothing of what they compute."""
-    served = services.manager.find(model)
+    served = await services.manager.seek(model)
     if served.llm is None or not served.is_loaded:
         return []
     stats = await asyncio.to_thread(served.llm.stats)

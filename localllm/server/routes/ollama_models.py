@@ -31,6 +31,7 @@ _REFUSALS = ollama_errors(501)
 @router.get("/api/tags", responses=_ERRORS)
 async def tags(services: ServicesOf) -> dict[str, Any]:
     """List what is served, loaded or not."""
+    await services.manager.look()
     files = await _files(services.manager.models)
     return {"models": [model_tag(model, file) for model, file in files]}
 
@@ -51,7 +52,7 @@ async def running(services: ServicesOf) -> dict[str, Any]:
 @router.post("/api/show", responses=ollama_errors(404))
 async def show(services: ServicesOf, body: ModelRequest) -> dict[str, Any]:
     """Describe one model; it is not loaded for this."""
-    model = services.manager.find(body.wanted)
+    model = await services.manager.seek(body.wanted)
     [(_, file)] = await _files([model])
     return model_description(model, file)
 
@@ -65,16 +66,16 @@ async def version() -> dict[str, Any]:
 @router.post("/api/pull", responses=_REFUSALS)
 async def pull(services: ServicesOf, body: ModelRequest) -> Response:
     """Confirm that a model is here. One that is not cannot be downloaded through this server."""
-    if not _is_served(services, body.wanted):
+    if not await _is_served(services, body.wanted):
         raise not_here("pull")
     if body.stream is False:
         return JSONResponse(pulled())
     return Response(ndjson_line(pulled()), media_type=NDJSON_TYPE)
 
 
-def _is_served(services: Services, name: str | None) -> bool:
+async def _is_served(services: Services, name: str | None) -> bool:
     try:
-        return bool(name) and services.manager.find(name) is not None
+        return bool(name) and await services.manager.seek(name) is not None
     except ModelNotFound:
         return False
 
