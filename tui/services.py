@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from localllm.config import Settings
 from tui.engines import Engines
+from tui.jobs import Jobs
 
 
 @dataclass
@@ -14,3 +15,4 @@ class Services:
 
     settings: Settings
     engines: Engines
+    jobs: Jobs = field(default_factory=Jobs)

@@ -38,7 +38,7 @@ class Jobs:
 
     def __init__(
         self,
-        changed: Callable[[Job], None],
+        changed: Callable[[Job], None] = lambda _: None,
         folder: Path | None = None,
         command: Sequence[str] = WORKER,
         stop_s: float = STOP_S,

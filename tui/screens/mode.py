@@ -30,6 +30,9 @@ class ModeScreen(Screen[None]):
         """Yield what is this screen's own."""
         raise NotImplementedError
 
+    async def choose(self, ref: str) -> None:
+        """Show a model, on a screen that has a choice of models."""
+
     @property
     def localllm(self) -> LocalLLM:
         """The app, typed."""
