@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import ClassVar
 
 from textual.app import App
@@ -10,9 +11,10 @@ from textual.message import Message
 
 from localllm.config import Settings, load_settings
 from tui import messages
-from tui.engines import Engines
+from tui.engines import Engines, OpenLLM
 from tui.modes import ALL_MODES
 from tui.services import Services
+from tui.themes import AUTO, OWN_THEMES, chosen_theme
 
 
 class LocalLLM(App[None]):
@@ -20,7 +22,7 @@ class LocalLLM(App[None]):
 
     Args:
         settings: None: from the environment and the file.
-        services: None: the real ones. Tests give scripted ones.
+        open_llm: None: `localllm.load`. Tests script one.
     """
 
     TITLE = "localllm"
@@ -35,15 +37,16 @@ class LocalLLM(App[None]):
         Binding("ctrl+q", "quit", "Quit", id="app.quit", show=False, priority=True),
     ]
 
-    def __init__(self, settings: Settings | None = None, services: Services | None = None) -> None:
+    def __init__(self, settings: Settings | None = None, open_llm: OpenLLM | None = None) -> None:
         super().__init__()
-        self.services = services or self._real_services(settings or load_settings())
+        settings = settings or load_settings()
+        self.services = Services(settings, Engines(self._engine_changed, open_llm))
+        for theme in OWN_THEMES:
+            self.register_theme(theme)
+        self.theme = chosen_theme(AUTO, self.console.color_system, os.environ)
 
     async def on_unmount(self) -> None:
         await self.services.engines.close_all()
-
-    def _real_services(self, settings: Settings) -> Services:
-        return Services(settings, Engines(self._engine_changed))
 
     def _engine_changed(self, ref: str) -> None:
         self.broadcast(messages.EngineChanged(ref))
