@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import sys
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from tests.tui.waiting import until
 from tui.jobs import Job, Jobs, QuantizeRequest
 
 SCRIPT = (sys.executable, str(Path(__file__).with_name("scripted_jobs.py")))
+
+
+async def until(condition: Callable[[], object], limit_s: float = 60.0) -> None:
+    """Return once the condition holds."""
+    end_s = time.monotonic() + limit_s
+    while not condition():
+        assert time.monotonic() < end_s, "it did not happen in time"
+        await asyncio.sleep(0.02)
 
 
 def request(script: str) -> QuantizeRequest:

@@ -3,9 +3,9 @@
 This package knows no widgets. The interface holds a `Jobs`; the process is `tui.jobs.worker`.
 """
 
-from tui.jobs.job import Job, JobKind, JobPhase
+from tui.jobs.job import Job, JobPhase
 from tui.jobs.jobs import Jobs
-from tui.jobs.requests import CompareRequest, EvaluateRequest, JobRequest, QuantizeRequest
+from tui.jobs.requests import CompareRequest, EvaluateRequest, JobKind, JobRequest, QuantizeRequest
 from tui.jobs.stages import Stage
 
 __all__ = [

@@ -120,9 +120,9 @@ class Jobs:
         for job in self.unfinished:
             if job.phase == "queued":
                 self._set(replace(job, phase="interrupted"), keep=True)
-        job = self.running
-        if job is not None and job.phase == "running":
-            self._stop(job, by_user=False)
+        running = self.running
+        if running is not None and running.phase == "running":
+            self._stop(running, by_user=False)
         if self._task is not None:
             await asyncio.wait([self._task])
         if self._writes:

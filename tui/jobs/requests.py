@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
@@ -55,7 +55,7 @@ class EvaluateRequest:
 
 
 JobRequest = QuantizeRequest | CompareRequest | EvaluateRequest
-_KINDS: dict[JobKind, type[QuantizeRequest] | type[CompareRequest] | type[EvaluateRequest]] = {
+_KINDS: dict[JobKind, type[JobRequest]] = {
     "quantize": QuantizeRequest,
     "compare": CompareRequest,
     "evaluate": EvaluateRequest,
@@ -78,9 +78,10 @@ def from_json(values: Mapping[str, Any]) -> JobRequest:
     Raises:
         KeyError, TypeError, ValueError: it is none.
     """
-    made = _KINDS[values["kind"]]
-    names = {field.name for field in fields(made)}
-    given = {name: value for name, value in values.items() if name in names}
+    kind = _KINDS[values["kind"]]
+    made: Callable[..., JobRequest] = kind
+    names = {field.name for field in fields(kind)}
+    given: dict[str, Any] = {name: value for name, value in values.items() if name in names}
     return made(**{name: tuple(value) if isinstance(value, list) else value for name, value in given.items()})
 
 

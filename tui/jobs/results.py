@@ -1,7 +1,7 @@
 """What came of jobs: files that were measured, as a table, and as points of size against divergence.
 
-A result has "files" (name, type, n_bytes, bpw, perplexity, and, of all but the first, kld, kld_p99, same_top; speeds where
-they were measured), "method" where files were made, "path" where one was kept, "elapsed_s" and "peak_bytes".
+A result has "files" (name, type, n_bytes, bpw, perplexity, and, of all but the first, kld, kld_p99, same_top; speeds
+where they were measured), "method" where files were made, "path" where one was kept, "elapsed_s" and "peak_bytes".
 """
 
 from __future__ import annotations

@@ -64,12 +64,12 @@ def _stop_with_stdin() -> None:
 
 
 def _be_nice() -> None:
-    if hasattr(os, "nice"):
-        os.nice(NICE)
-    else:
+    if sys.platform == "win32":
         import psutil
 
         psutil.Process().nice(psutil.BELOW_NORMAL_PRIORITY_CLASS)
+    else:
+        os.nice(NICE)
 
 
 if __name__ == "__main__":

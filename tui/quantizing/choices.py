@@ -103,20 +103,20 @@ def _plan(choices: Choices, prospect: Prospect | None, other: Prospect | None, m
 
     if choices.source is None or prospect is None:
         raise _Wrong("source", "Choose a model.")
+    request: JobRequest
+    folder = choices.source.parent
     match choices.kind:
         case "quantize":
             request, forecast = _quantize(choices, prospect, models_dir)
-            title = f"{Path(request.target).stem} from {choices.source.name}"
             folder = Path(request.target).parent
+            title = f"{Path(request.target).stem} from {choices.source.name}"
         case "compare":
             request, forecast = _compare(choices, prospect)
             title = f"{', '.join(choices.types)} of {choices.source.name}"
-            folder = Path(choices.source).parent
         case _:
             request, forecast = _evaluate(choices, prospect, other)
             assert choices.other is not None
             title = f"{choices.other.name} against {choices.source.name}"
-            folder = Path(choices.source).parent
     return Plan(request, title, forecast, _free_bytes(folder), available_ram_bytes())
 
 
@@ -183,9 +183,7 @@ def _compare(choices: Choices, prospect: Prospect) -> tuple[CompareRequest, Fore
     return request, forecast
 
 
-def _evaluate(
-    choices: Choices, prospect: Prospect, other: Prospect | None
-) -> tuple[EvaluateRequest, Forecast]:
+def _evaluate(choices: Choices, prospect: Prospect, other: Prospect | None) -> tuple[EvaluateRequest, Forecast]:
     if choices.other is None or other is None:
         raise _Wrong("other", "Choose the file to measure.")
     if prospect.is_folder or other.is_folder:

@@ -40,12 +40,14 @@ def find_models(model_dirs: Sequence[Path] | None = None) -> list[ModelChoice]:
 
 
 def _type_in(path: Path) -> str | None:
-    """Return the file type that a header names."""
+    """Return the file type that a header names, most often before the vocabulary."""
     from localllm.errors import LocalLLMError
-    from localllm.gguf import FILE_TYPES, glance
+    from localllm.gguf import FILE_TYPES, glance, read_header
 
+    key = "general.file_type"
     try:
-        number = glance(path).get("general.file_type")
+        values = glance(path)
+        number = values[key] if key in values else read_header(path).metadata.get(key)
     except LocalLLMError:
         return None
     return FILE_TYPES.get(number) if isinstance(number, int) else None

@@ -23,7 +23,14 @@ class ConfirmScreen(ModalScreen[bool]):
     DEFAULT_CSS = """
     ConfirmScreen {
         align: center middle;
-        & > Vertical { width: 60; max-width: 90%; height: auto; padding: 1 2; background: $panel; border: round $primary; }
+        & > Vertical {
+            width: 60;
+            max-width: 90%;
+            height: auto;
+            padding: 1 2;
+            background: $panel;
+            border: round $primary;
+        }
         & Horizontal { height: auto; margin-top: 1; align-horizontal: right; }
         & Button { margin-left: 2; }
     }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import ClassVar
 
-from textual import on
+from textual import on, work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
@@ -27,7 +27,9 @@ class JobsPanel(Vertical):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("c,enter", "screen.chat", "Chat", id="quantize.chat", tooltip="Chat with what was made"),
         Binding("o", "screen.show_model", "Models", id="quantize.open", tooltip="Show what was made among the models"),
-        Binding("r", "screen.again", "Again", id="quantize.again", tooltip="Go on where it was, or with other settings"),
+        Binding(
+            "r", "screen.again", "Again", id="quantize.again", tooltip="Go on where it was, or with other settings"
+        ),
         Binding("x", "screen.stop", "Stop", id="quantize.stop", tooltip="Stop the job; it can go on later"),
         Binding("delete,d", "screen.forget", "Forget", id="quantize.forget", tooltip="Off the list; files stay"),
     ]
@@ -82,7 +84,7 @@ class QuantizeScreen(ModeScreen):
 
     @on(ModelsChanged)
     def _models_changed(self) -> None:
-        self.run_worker(self._find_models(), group="models", exclusive=True)
+        self._find_models()
 
     @on(JobChanged)
     def _job_changed(self) -> None:
@@ -156,6 +158,7 @@ class QuantizeScreen(ModeScreen):
             case _:
                 return True
 
+    @work(group="models", exclusive=True)
     async def _find_models(self) -> None:
         models = await asyncio.to_thread(find_models, self.services.settings.model_dirs)
         self.query_one(JobForm).set_models(models)

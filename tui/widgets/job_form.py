@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import cast
 
 from rich.text import Text
-from textual import on
+from textual import on, work
 from textual.app import ComposeResult
 from textual.containers import Horizontal, VerticalScroll
 from textual.content import Content
@@ -25,6 +25,7 @@ from tui.quantizing.prospect import Prospect, look
 from tui.quantizing.sources import ModelChoice
 from tui.quantizing.words import duration, size
 from tui.widgets.model_select import ModelSelect
+from tui.widgets.tick import Tick
 from tui.widgets.type_table import TypeTable
 
 _KINDS = (("Quantize a model", "quantize"), ("Compare types", "compare"), ("Measure a file", "evaluate"))
@@ -92,7 +93,7 @@ class JobForm(VerticalScroll):
         yield Row(
             "Method",
             Select(methods, value="gptq", allow_blank=False, compact=True, id="method"),
-            Checkbox("KL-aware", compact=True, id="kl-aware", tooltip="Calibrate with gradients, too: closer, slower"),
+            Tick("KL-aware", compact=True, id="kl-aware", tooltip="Calibrate with gradients, too: closer, slower"),
         )
         yield Row(
             "Calibration",
@@ -102,9 +103,9 @@ class JobForm(VerticalScroll):
         yield Row("New file", Input(placeholder="name.gguf, or a path", compact=True, id="output"))
         yield Row(
             "",
-            Checkbox("Report", value=True, compact=True, id="report", tooltip="Measure it against the model"),
-            Checkbox("Replace", compact=True, id="replace", tooltip="If the file is there already"),
-            Checkbox("Requantize", compact=True, id="requantize", tooltip="Take a model that is quantized already"),
+            Tick("Report", value=True, compact=True, id="report", tooltip="Measure it against the model"),
+            Tick("Replace", compact=True, id="replace", tooltip="If the file is there already"),
+            Tick("Requantize", compact=True, id="requantize", tooltip="Take a model that is quantized already"),
             id="checks",
         )
         yield Static("", id="outcome", markup=False)
@@ -172,7 +173,7 @@ class JobForm(VerticalScroll):
     @on(Input.Changed)
     @on(Checkbox.Changed)
     def _changed(self) -> None:
-        self.run_worker(self._look_again(), group="look", exclusive=True)
+        self._look_again()
 
     def _show_kind(self) -> None:
         kind = self.kind
@@ -191,8 +192,8 @@ class JobForm(VerticalScroll):
         self._prospects.clear()
         self._changed()
 
+    @work(group="look", exclusive=True)
     async def _look_again(self) -> None:
-        await asyncio.sleep(0)
         source = await self._prospect(self.query_one("#source", ModelSelect).path)
         other = await self._prospect(self.query_one("#other", ModelSelect).path) if self.kind == "evaluate" else None
         self.query_one(TypeTable).show_sizes(source.sizes if isinstance(source, Prospect) else {})
@@ -201,8 +202,8 @@ class JobForm(VerticalScroll):
         if wrong:
             self._plan = Problem(wrong[0][0], str(wrong[0][1]))
         else:
-            prospects = [found if isinstance(found, Prospect) else None for found in (source, other)]
-            self._plan = await asyncio.to_thread(plan, self._choices(), *prospects, paths.models_dir())
+            known, its = (found if isinstance(found, Prospect) else None for found in (source, other))
+            self._plan = await asyncio.to_thread(plan, self._choices(), known, its, paths.models_dir())
         self._show_plan()
 
     async def _prospect(self, path: Path | None) -> Prospect | LocalLLMError | None:

@@ -93,7 +93,12 @@ def _made(job: Job) -> Content:
     result = job.result or {}
     words = []
     if isinstance(result.get("path"), str):
-        words += [result["path"], "\n", size(float(result["n_bytes"])), f", {float(result['bpw']):.2f} bits per weight, "]
+        words += [
+            result["path"],
+            "\n",
+            size(float(result["n_bytes"])),
+            f", {float(result['bpw']):.2f} bits per weight, ",
+        ]
     words.append(f"in {duration(job.elapsed_s)}")
     peak = result.get("peak_bytes")
     if isinstance(peak, int):

@@ -41,7 +41,8 @@ class ModelSelect(Vertical):
         super().__init__(id=id)
         self._prompt = prompt
         self._marks_quantized = marks_quantized
-        self._models: Sequence[ModelChoice] = ()
+        self._models: Sequence[ModelChoice] | None = None
+        self._wanted: str | None = None
 
     def compose(self) -> ComposeResult:
         yield Select[str](self._options(), prompt=self._prompt, compact=True)
@@ -64,11 +65,16 @@ class ModelSelect(Vertical):
             select.set_options(self._options())
             if value == _BY_PATH or any(str(model.path) == value for model in models):
                 select.value = value
-        if select.value != value:
+        if self._wanted is not None:
+            self.choose(self._wanted)
+        elif select.value != value:
             self.post_message(self.Changed())
 
     def choose(self, ref: str) -> None:
-        """Choose a model by its name or its path, whether or not it is among those that are offered."""
+        """Choose a model by its name, or by a path that need not be offered; before there are any, once there are."""
+        self._wanted = ref if self._models is None else None
+        if self._models is None:
+            return
         found = next((model for model in self._models if ref in (model.ref, str(model.path))), None)
         if found is not None:
             self._select.value = str(found.path)
@@ -81,7 +87,7 @@ class ModelSelect(Vertical):
         return self.query_one(Select)
 
     def _options(self) -> list[tuple[Text, str]]:
-        options = [(self._line(model), str(model.path)) for model in self._models]
+        options = [(self._line(model), str(model.path)) for model in self._models or ()]
         return [*options, (Text("A file or folder, by its path…"), _BY_PATH)]
 
     def _line(self, model: ModelChoice) -> Text:

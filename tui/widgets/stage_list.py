@@ -59,7 +59,9 @@ def _lines(stage: Stage, now_s: float, *, is_running: bool) -> Iterator[Content]
         yield Content.assemble((f"○ {stage.title}{about}", "$text-muted"))
     else:
         yield Content.assemble((f"{'▶' if is_running else '■'} ", "$primary"), (stage.title, "bold"))
-        yield Content.assemble("  ", *_bar(stage.share), (_progress(stage, now_s, is_running=is_running), "$text-muted"))
+        yield Content.assemble(
+            "  ", *_bar(stage.share), (_progress(stage, now_s, is_running=is_running), "$text-muted")
+        )
 
 
 def _bar(share: float | None) -> Iterator[tuple[str, str]]:

@@ -16,7 +16,17 @@ from tui.quantizing.words import size
 class TypeTable(DataTable[str]):
     """The types; where several may be chosen, Space ticks one."""
 
+    DEFAULT_CSS = """
+    TypeTable {
+        & > .datatable--header { background: $panel; color: $text-muted; text-style: none; }
+        &:focus > .datatable--cursor { text-style: bold; }
+        & > .datatable--cursor { background: $surface; }
+        &:focus > .datatable--cursor { background: $primary; color: $background; }
+    }
+    """
     BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("home", "scroll_top", "Top", show=False),
+        Binding("end", "scroll_bottom", "Bottom", show=False),
         Binding("space", "tick", "Tick", id="quantize.tick", tooltip="Compare this type, or leave it out"),
     ]
 
