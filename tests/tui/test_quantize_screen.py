@@ -260,7 +260,7 @@ async def test_jobs_are_stopped_resumed_and_forgotten_by_keys(scripted: LocalLLM
         app.services.jobs.start(QuantizeRequest("/models/wait.gguf", "/models/out.gguf"), "the job")
         await until(pilot, lambda: "chunk 1 of 4" in screen_text(app))
         assert "25%" in screen_text(app)
-        assert "Jobs ^L · 1 runs" in screen_text(app)
+        assert "Jobs ^L · 1 running" in screen_text(app)
         await press(pilot, "x")
         await until(pilot, lambda: last(app).phase == "stopped")
         assert "r: go on" in screen_text(app)

@@ -84,7 +84,6 @@ _COLUMNS: tuple[tuple[str, Callable[[Mapping[str, Any]], str]], ...] = (
     ("mean KLD", _cell("kld", ".4f")),
     ("99 %", _cell("kld_p99", ".3f")),
     ("same top", _cell("same_top", ".1%")),
-    ("prompt tok/s", _cell("prompt_tok_s", ".0f")),
+    ("prompt/s", _cell("prompt_tok_s", ".0f")),
     ("tok/s", _cell("generation_tok_s", ".1f")),
-    ("made in s", _cell("made_in_s", ".0f")),
 )

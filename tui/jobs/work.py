@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +25,6 @@ from tui.jobs.requests import CompareRequest, EvaluateRequest, JobRequest, Quant
 from tui.jobs.watcher import StageWatcher
 
 if TYPE_CHECKING:
-    from localllm.quantize import Quantized
     from localllm.workshop import MeasuredFile, Measurements
 
 N_KL_CHUNKS = 24
@@ -63,7 +62,7 @@ def _quantize(request: QuantizeRequest, watcher: StageWatcher) -> dict[str, Any]
         watcher.is_made()
         files = []
         if request.has_report:
-            files = _files(measure_files([path, made.path], measure, watcher), {made.path: made})
+            files = _files(measure_files([path, made.path], measure, watcher))
     return {"path": str(made.path), "n_bytes": made.n_bytes, "bpw": made.bpw, "method": request.method, "files": files}
 
 
@@ -102,20 +101,20 @@ def _compare(request: CompareRequest, watcher: StageWatcher) -> dict[str, Any]:
         ),
         watcher,
     )
-    return {"method": request.method, "files": _files(found.measurements, found.made)}
+    return {"method": request.method, "files": _files(found.measurements)}
 
 
 def _evaluate(request: EvaluateRequest, watcher: StageWatcher) -> dict[str, Any]:
     watcher.is_made()
     paths = [Path(request.reference), *map(Path, request.files)]
-    return {"files": _files(measure_files(paths, MeasureRequest(n_threads=request.n_threads), watcher), {})}
+    return {"files": _files(measure_files(paths, MeasureRequest(n_threads=request.n_threads), watcher))}
 
 
-def _files(found: Measurements, made: Mapping[Path, Quantized]) -> list[dict[str, Any]]:
-    return [_file(file, made.get(file.path)) for file in found.files]
+def _files(found: Measurements) -> list[dict[str, Any]]:
+    return [_file(file) for file in found.files]
 
 
-def _file(file: MeasuredFile, made: Quantized | None) -> dict[str, Any]:
+def _file(file: MeasuredFile) -> dict[str, Any]:
     divergence, speed = file.evaluation.divergence, file.speed
     values: dict[str, Any] = {
         "name": file.path.name,
@@ -134,8 +133,6 @@ def _file(file: MeasuredFile, made: Quantized | None) -> dict[str, Any]:
         }
     if speed is not None:
         values |= {"prompt_tok_s": speed.prompt.median, "generation_tok_s": speed.generation.median}
-    if made is not None:
-        values["made_in_s"] = made.elapsed_s
     return values
 
 

@@ -109,14 +109,14 @@ def _plan(choices: Choices, prospect: Prospect | None, other: Prospect | None, m
         case "quantize":
             request, forecast = _quantize(choices, prospect, models_dir)
             folder = Path(request.target).parent
-            title = f"{Path(request.target).stem} from {choices.source.name}"
+            title = Path(request.target).stem
         case "compare":
             request, forecast = _compare(choices, prospect)
-            title = f"{', '.join(choices.types)} of {choices.source.name}"
+            title = f"{choices.source.stem}: {', '.join(choices.types)}"
         case _:
             request, forecast = _evaluate(choices, prospect, other)
             assert choices.other is not None
-            title = f"{choices.other.name} against {choices.source.name}"
+            title = f"{choices.other.stem} against {choices.source.stem}"
     return Plan(request, title, forecast, _free_bytes(folder), available_ram_bytes())
 
 

@@ -16,13 +16,13 @@ class TypeChoice:
 
 
 TYPE_CHOICES = (
-    TypeChoice("Q4_K_M", 4.5, "little loss: the usual choice"),
+    TypeChoice("Q4_K_M", 4.5, "little loss; the usual one"),
     TypeChoice("Q8_0", 8.5, "as good as 16 bits"),
     TypeChoice("Q6_K", 6.5625, "hardly any loss"),
     TypeChoice("Q5_K_M", 5.5, "very little loss"),
     TypeChoice("Q5_K_S", 5.5, "very little loss"),
     TypeChoice("Q4_K_S", 4.5, "little loss"),
-    TypeChoice("IQ4_XS", 4.25, "little loss, smallest of 4 bits"),
+    TypeChoice("IQ4_XS", 4.25, "little loss, smallest 4-bit"),
     TypeChoice("Q3_K_L", 3.4375, "some loss"),
     TypeChoice("Q3_K_M", 3.4375, "some loss"),
     TypeChoice("Q3_K_S", 3.4375, "more loss"),

@@ -43,7 +43,7 @@ class QuantizeScreen(ModeScreen):
     """A form for a new job, and all jobs: beside each other where there is room."""
 
     MODE = "quantize"
-    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (120, "-wide")]  # noqa: RUF012
+    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (150, "-wide")]  # noqa: RUF012
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("ctrl+s", "start", "Start", id="quantize.start", tooltip="Begin the job"),
         Binding("ctrl+n", "new", "New job", id="quantize.new", tooltip="The form for a new job"),
@@ -59,8 +59,9 @@ class QuantizeScreen(ModeScreen):
         &.-narrow JobsPanel { display: none; }
         &.-narrow.-jobs JobsPanel { display: block; }
         &.-narrow.-jobs JobForm { display: none; }
-        &.-wide JobForm { width: 2fr; max-width: 76; border-right: vkey $panel; }
-        &.-wide JobsPanel { width: 3fr; }
+        &.-wide JobForm { width: 75; border-right: vkey $panel; }
+        &.-wide #types { height: 20; max-height: 50%; }
+        &.-wide JobList { max-height: 14; }
     }
     """
 
@@ -185,8 +186,8 @@ class QuantizeScreen(ModeScreen):
         self.query_one(JobList).show(jobs, choose)
         running = self.services.jobs.running
         n_waiting = len(self.services.jobs.unfinished) - (running is not None)
-        words = ["1 runs"] if running is not None else []
-        words += [f"{n_waiting} wait"] if n_waiting else []
+        words = ["1 running"] if running is not None else []
+        words += [f"{n_waiting} waiting"] if n_waiting else []
         self.query_one("#head-jobs", Label).update("Jobs ^L" + (f" · {', '.join(words)}" if words else ""))
         self._show_job()
 

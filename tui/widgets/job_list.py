@@ -15,14 +15,14 @@ from tui.jobs import Job, JobPhase
 from tui.jobs.stages import left_s
 from tui.quantizing.words import duration
 
-_SIGNS: dict[JobPhase, tuple[str, str]] = {
-    "queued": ("…", "$text-muted"),
-    "running": ("▶", "$primary"),
-    "stopping": ("▶", "$text-muted"),
-    "done": ("✓", "$success"),
-    "failed": ("✗", "$error"),
-    "stopped": ("■", "$warning"),
-    "interrupted": ("!", "$warning"),
+_SIGNS: dict[JobPhase, str] = {
+    "queued": "…",
+    "running": "▶",
+    "stopping": "▶",
+    "done": "✓",
+    "failed": "✗",
+    "stopped": "■",
+    "interrupted": "!",
 }
 _WORDS: dict[JobPhase, str] = {
     "queued": "waits",
@@ -39,9 +39,11 @@ class JobList(OptionList):
     DEFAULT_CSS = """
     JobList {
         height: auto;
-        max-height: 8;
+        max-height: 6;
+        margin: 0 1;
         border: none;
-        padding: 0;
+        text-wrap: nowrap;
+        text-overflow: ellipsis;
         background: transparent;
     }
     """
@@ -75,16 +77,14 @@ class JobList(OptionList):
 
 
 def _line(job: Job) -> Content:
-    sign, style = _SIGNS[job.phase]
     words = _WORDS.get(job.phase) or (how_far(job) if job.phase == "running" else duration(job.elapsed_s))
-    return Content.assemble((f"{sign} ", style), (f"{job.title}  ", ""), (words, "$text-muted"))
+    return Content(f"{_SIGNS[job.phase]} {job.title} · {words}")
 
 
 def how_far(job: Job) -> str:
-    """Return what a job that runs is doing, in a few words."""
+    """Return how far a job is that runs, in a few letters."""
     stage = next((stage for stage in job.stages if stage.phase == "running"), None)
     if stage is None:
         return "starting"
-    share = "" if stage.share is None else f" {stage.share:.0%}"
     left = left_s(job.stages, time.monotonic())
-    return f"{stage.title}{share}" + (f" · about {duration(left)} left" if left is not None else "")
+    return stage.title if left is None else f"about {duration(left)} left"

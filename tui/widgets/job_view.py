@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 
 from textual.app import ComposeResult
 from textual.containers import VerticalScroll
 from textual.content import Content
 from textual.widgets import Static
 
-from tui.jobs import Job
+from tui.jobs import CompareRequest, EvaluateRequest, Job, QuantizeRequest
 from tui.jobs.requests import source_of
 from tui.jobs.results import points, table
 from tui.quantizing.words import duration, size
@@ -28,8 +29,9 @@ class JobView(VerticalScroll):
         padding: 0 1;
         & > Static, & > StageList, & > Plot { display: none; margin-bottom: 1; height: auto; }
         & > .-shown { display: block; }
-        & > Plot { height: 13; }
-        & > #job-title { text-style: bold; }
+        & > Plot { height: 1fr; min-height: 13; max-height: 26; }
+        & > #job-title { color: $text-muted; }
+        & > #job-table { text-wrap: nowrap; }
     }
     """
 
@@ -52,7 +54,7 @@ class JobView(VerticalScroll):
             job: None: there is none.
             jobs: all.
         """
-        self._put("job-title", Content(EMPTY if job is None else job.title))
+        self._put("job-title", Content(EMPTY if job is None else _asked(job)))
         is_done = job is not None and job.phase == "done"
         self._put("job-problem", Content("") if job is None else _problem(job))
         self._put("job-made", Content("") if job is None or not is_done else _made(job))
@@ -71,6 +73,23 @@ class JobView(VerticalScroll):
         widget = self.query_one(f"#{name}", Static)
         widget.update(content)
         widget.set_class(bool(content.plain), "-shown")
+
+
+def _asked(job: Job) -> str:
+    """Return what was asked for, in a line."""
+    request, source = job.request, Path(source_of(job.request)).name
+    match request:
+        case EvaluateRequest():
+            return f"{', '.join(Path(file).name for file in request.files)}, measured against {source}"
+        case CompareRequest():
+            what = ", ".join(request.types)
+        case QuantizeRequest(target_bpw=float(bpw)):
+            what = f"At most {bpw:g} bits per weight"
+        case QuantizeRequest(target_bytes=int(n_bytes)):
+            what = f"At most {size(n_bytes)}"
+        case _:
+            what = request.type_name
+    return f"{what} by {request.method}{', KL-aware' if request.is_kl_aware else ''}, of {source}"
 
 
 def _problem(job: Job) -> Content:
@@ -99,7 +118,7 @@ def _made(job: Job) -> Content:
             size(float(result["n_bytes"])),
             f", {float(result['bpw']):.2f} bits per weight, ",
         ]
-    words.append(f"in {duration(job.elapsed_s)}")
+    words.append(f"{'in' if words else 'Done in'} {duration(job.elapsed_s)}")
     peak = result.get("peak_bytes")
     if isinstance(peak, int):
         words.append(f", with at most {size(peak)} of memory")

@@ -12,6 +12,9 @@ from textual.widgets import DataTable
 from tui.quantizing.file_types import TYPE_CHOICES
 from tui.quantizing.words import size
 
+_COLUMNS = (("", "mark", 1), ("type", "type", 6), ("bits", "bits", 4), ("size", "size", 7), ("quality", "words", 27))
+"""What stands above, the key, and the width."""
+
 
 class TypeTable(DataTable[str]):
     """The types; where several may be chosen, Space ticks one."""
@@ -39,8 +42,8 @@ class TypeTable(DataTable[str]):
         self._ticked: set[str] = {"Q4_K_M", "Q3_K_M", "Q2_K"}
 
     def on_mount(self) -> None:
-        for label, key in (("", "mark"), ("type", "type"), ("bits", "bits"), ("size", "size"), ("quality", "words")):
-            self.add_column(label, key=key)
+        for label, key, width in _COLUMNS:
+            self.add_column(label, key=key, width=width)
         for choice in TYPE_CHOICES:
             self.add_row("", choice.name, f"{choice.bpw:.3g}", "", choice.words, key=choice.name)
         self._mark()
@@ -74,7 +77,7 @@ class TypeTable(DataTable[str]):
         """Say how large each type's file would be."""
         for choice in TYPE_CHOICES:
             n_bytes = sizes.get(choice.name)
-            self.update_cell(choice.name, "size", "" if n_bytes is None else size(n_bytes), update_width=True)
+            self.update_cell(choice.name, "size", "" if n_bytes is None else size(n_bytes))
 
     def action_tick(self) -> None:
         self._ticked ^= {TYPE_CHOICES[self.cursor_row].name}
@@ -96,4 +99,4 @@ class TypeTable(DataTable[str]):
         chosen = self.chosen
         signs = ("☑", "☐") if self._is_multiple else ("●", "")
         for choice in TYPE_CHOICES:
-            self.update_cell(choice.name, "mark", signs[choice.name not in chosen], update_width=True)
+            self.update_cell(choice.name, "mark", signs[choice.name not in chosen])
