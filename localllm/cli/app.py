@@ -20,6 +20,7 @@ class Verb(NamedTuple):
 VERBS = {
     "run": Verb("localllm.cli.run:command", "Answer one prompt."),
     "chat": Verb("localllm.cli.chat:command", "Talk to a model in the terminal."),
+    "chats": Verb("localllm.cli.chats:command", "List, search, export and import conversations."),
     "remote": Verb("localllm.cli.remotes:command", "Name engines on other machines, to use them like models here."),
     "serve": Verb("localllm.cli.serve:command", "Serve models over HTTP, for OpenAI's clients and others."),
     "ps": Verb("localllm.cli.ps:command", "Show what a running server has loaded."),

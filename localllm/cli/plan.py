@@ -11,7 +11,7 @@ import click
 from localllm.cli.options import draft_options, load_options
 from localllm.cli.plan_text import report_json, report_lines
 from localllm.config import load_settings
-from localllm.errors import ModelNotHere
+from localllm.errors import ModelNotFound, ModelNotHere
 from localllm.hub.refs import NameRef, RepoRef, UrlRef, parse_ref
 
 if TYPE_CHECKING:
@@ -43,7 +43,8 @@ def command(ref: str | None, slots: int, again: bool, no_speed: bool, as_json: b
     settings = load_settings(flags)
     with ExitStack() as stack:
         path = _header_of(ref or settings.model, stack)
-        report = plan_report(path, _options(settings, slots), measures=not no_speed, again=again)
+        files = _other_files(ref or settings.model)
+        report = plan_report(path, _options(settings, slots), files=files, measures=not no_speed, again=again)
         name = path.name
     if as_json:
         click.echo(report_json(name, report))
@@ -66,6 +67,21 @@ def _header_of(text: str | None, stack: ExitStack) -> Path:
     from localllm.hub.remote_header import remote_header
 
     return stack.enter_context(remote_header(remote_file(_elsewhere(text))))
+
+
+def _other_files(text: str | None) -> dict[str, int]:
+    """Return the sizes of the model's other quantizations, where the catalog knows them, by what they are called."""
+    from localllm.hub.catalog import load_catalog
+
+    ref = None if text is None else parse_ref(text)
+    if not isinstance(ref, NameRef):
+        return {}
+    try:
+        entry = load_catalog().find(ref.name, ref.tag)
+    except ModelNotFound:
+        return {}
+    sizes = {tag: entry.n_bytes(tag) or 0 for tag in entry.tags if tag != entry.tag(ref.tag)}
+    return {f"{entry.name}:{tag}": n_bytes for tag, n_bytes in sizes.items() if n_bytes}
 
 
 def _elsewhere(text: str) -> RepoRef | UrlRef:
@@ -91,5 +107,6 @@ def _options(settings: Settings, n_slots: int) -> LoadOptions:
         n_threads=settings.threads,
         kv_type_k=kinds[0],
         kv_type_v=kinds[1],
+        rpc=settings.rpc,
         draft_model=None if settings.draft_model is None else resolve(settings.draft_model),
     )

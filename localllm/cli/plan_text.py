@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from localllm.runtime.planning import Outlook, PlanReport
 
 
+_HEAD = ("context", "KV", "GPU layers", "memory", "tokens/s")
+
+
 def report_lines(name: str, report: PlanReport) -> Iterator[str]:
     """Yield the lines of a plan for people."""
     shape, chosen = report.shape, report.chosen
@@ -31,9 +34,11 @@ def report_lines(name: str, report: PlanReport) -> Iterator[str]:
     if report.others:
         yield ""
         yield click.style("Also fits" if chosen is not None else "What would fit", bold=True)
-        yield from table(
-            [("", "context", "KV", "GPU layers", "memory", "tokens/s"), *map(_row, report.others)], (1, 4, 5)
-        )
+        yield from table([("", *_HEAD), *map(_row, report.others)], (1, 4, 5))
+    if report.files:
+        yield ""
+        yield click.style("Other files of this model that fit, about", bold=True)
+        yield from table([("", *_HEAD), *map(_row, report.files)], (1, 4, 5))
 
 
 def report_json(name: str, report: PlanReport) -> str:
@@ -47,6 +52,7 @@ def report_json(name: str, report: PlanReport) -> str:
         "plan": None if report.chosen is None else _outlook(report.chosen),
         "is_disturbed": report.is_disturbed,
         "alternatives": [{"flags": other.flags, **_outlook(other)} for other in report.others],
+        "files": [{"name": other.flags, **_outlook(other)} for other in report.files],
     }
     return json.dumps(fields, allow_nan=False)
 

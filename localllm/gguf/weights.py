@@ -57,6 +57,24 @@ class Weights:
             other_bytes=self.other_bytes + other.other_bytes,
         )
 
+    def scaled(self, factor: float) -> Weights:
+        """Return the same weights in another quantization: all parts larger or smaller by a factor, as a guess."""
+
+        def sized(n_bytes: int) -> int:
+            return round(n_bytes * factor)
+
+        return replace(
+            self,
+            n_bytes=sized(self.n_bytes),
+            layer_bytes=tuple(map(sized, self.layer_bytes)),
+            token_embd_bytes=sized(self.token_embd_bytes),
+            output_bytes=sized(self.output_bytes),
+            other_bytes=sized(self.other_bytes),
+            matrices=tuple(
+                tuple(matrix._replace(n_bytes=sized(matrix.n_bytes)) for matrix in layer) for layer in self.matrices
+            ),
+        )
+
     @property
     def bpw(self) -> float:
         """Stored bits per weight over the whole model; 0 without weights."""

@@ -7,7 +7,7 @@ roofs are in it, memory's and arithmetic's, and which of them is lower need not 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from localllm.hardware.estimate import N_CTX_STEP, ModelShape, kv_layer_bytes
 from localllm.hardware.kv_types import kv_type
@@ -32,6 +32,14 @@ class DeviceCosts:
     """All that layers do between their products, attention left out, for one token."""
     kv_bytes_s: float
     """Bytes of keys and values that attention reads in a second."""
+
+    def scaled(self, factor: float) -> DeviceCosts:
+        """Return the same for weights that take `factor` times the bytes; prompts are read at arithmetic's speed."""
+        return replace(
+            self,
+            decode_layers_s=self.decode_layers_s * factor,
+            decode_output_s=self.decode_output_s * factor,
+        )
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from localllm.errors import RequestError, UnsupportedModel
 from localllm.gguf import AdapterShape, ModelShape, check_adapter, check_loadable, read_header
@@ -20,8 +20,16 @@ if TYPE_CHECKING:
     from localllm.llama import Model
 
 
-Planner = Callable[[LoadOptions], LoadPlan]
-"""Plans to load one model, as this machine is now."""
+class Planner(Protocol):
+    """Plans to load one model, as this machine is now."""
+
+    def __call__(self, wanted: LoadOptions, *, factor: float = 1.0) -> LoadPlan:
+        """Return the plan for these options.
+
+        Args:
+            wanted: what the plan shall respect.
+            factor: of the weights' bytes: for the same model in another quantization.
+        """
 
 
 def plan_model(path: Path, options: LoadOptions) -> tuple[ModelShape, LoadPlan]:
@@ -55,18 +63,18 @@ def open_planner(path: Path, options: LoadOptions) -> tuple[ModelShape, Planner]
     draft_shape = None if options.draft_model is None else _draft_shape(options.draft_model)
     devices, features = list_devices(), cpu_features()
     notes = tuple(_adapter_notes(options.adapters, found))
-    factor = compute_factor(shape.architecture, devices)
+    known_compute = compute_factor(shape.architecture, devices)
 
-    def plan(wanted: LoadOptions) -> LoadPlan:
+    def plan(wanted: LoadOptions, *, factor: float = 1.0) -> LoadPlan:
         made = plan_load(
-            whole,
+            whole if factor == 1.0 else replace(whole, weights=whole.weights.scaled(factor)),
             path,
             devices,
             wanted,
             available_ram_bytes(),
             draft_shape=None if wanted.draft_model is None else draft_shape,
             cpu_features=features,
-            compute_factor=factor,
+            compute_factor=known_compute,
         )
         return replace(made, notes=(*made.notes, *notes))
 

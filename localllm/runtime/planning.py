@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from localllm.errors import EngineError, NotEnoughMemory
 from localllm.gguf import ModelShape
 from localllm.hardware import available_ram_bytes, n_compute_threads
 from localllm.hardware.alternatives import Alternative, alternatives
+from localllm.hardware.other_files import ScaledPlan, other_files
 from localllm.hardware.placement import offload_devices
 from localllm.hardware.roofline import Forecast, forecast
 from localllm.hardware.types import Device, LoadOptions, LoadPlan
@@ -39,16 +41,26 @@ class PlanReport:
     refusal: NotEnoughMemory | None
     """Why nothing was chosen."""
     others: tuple[Outlook, ...]
+    files: tuple[Outlook, ...] = ()
+    """Other quantizations of the model that fit, by their names in `flags`; the best first."""
     is_disturbed: bool = False
     """Whether other programs computed while speeds were measured: they are what was left."""
 
 
-def plan_report(path: Path, options: LoadOptions, *, measures: bool = True, again: bool = False) -> PlanReport:
+def plan_report(
+    path: Path,
+    options: LoadOptions,
+    *,
+    files: Mapping[str, int] | None = None,
+    measures: bool = True,
+    again: bool = False,
+) -> PlanReport:
     """Plan to load a model in the way that was asked for, and in others.
 
     Args:
         path: a GGUF file, of which only the header is read.
         options: what the planner shall respect.
+        files: bytes of the same model's other quantizations, by name. Their plans are this file's, its weights scaled.
         measures: measure this machine's speed, or recall it; without, there are no tokens a second.
         again: measure although there is a result of an earlier time.
 
@@ -68,6 +80,7 @@ def plan_report(path: Path, options: LoadOptions, *, measures: bool = True, agai
     plans = [way.plan for way in ways]
     costs = _costs(shape, options.n_threads, again=again) if measures else None
     speeds = [None if costs is None else forecast(shape, plan, costs.cpu, costs.gpus) for plan in plans]
+    scaled = other_files(shape, options, files or {}, chosen, planner)
     outlooks = [Outlook(way.flags, way.plan, speed) for way, speed in zip(ways, speeds, strict=True)]
     return PlanReport(
         shape=shape,
@@ -76,8 +89,18 @@ def plan_report(path: Path, options: LoadOptions, *, measures: bool = True, agai
         chosen=outlooks[0] if chosen is not None else None,
         refusal=refusal,
         others=tuple(outlooks[1:] if chosen is not None else outlooks),
+        files=tuple(
+            Outlook(way.flags, way.plan, None if costs is None else scaled_forecast(shape, way, costs))
+            for way in scaled
+        ),
         is_disturbed=costs is not None and costs.is_disturbed,
     )
+
+
+def scaled_forecast(shape: ModelShape, way: ScaledPlan, costs: MachineCosts) -> Forecast:
+    """Return how fast another quantization will be: what reads weights takes as much longer as they are larger."""
+    cpu, *gpus = (cost.scaled(way.factor) for cost in (costs.cpu, *costs.gpus))
+    return forecast(shape, way.plan, cpu, gpus)
 
 
 def _costs(shape: ModelShape, n_threads: int | None, *, again: bool) -> MachineCosts | None:

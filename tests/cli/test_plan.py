@@ -7,10 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from localllm import paths
 from tests.cli.conftest import Cli
 from tests.hub.commands import Commands
 from tests.hub.local_hub import LocalHub
 from tests.hub.test_remote_header import Files
+from tests.store.layouts import HubCache
 from tests.tiny_model import write_tiny_model
 
 
@@ -111,3 +113,27 @@ def test_a_repository_is_planned_by_the_file_that_would_be_pulled(tmp_path: Path
             assert f"{n_layers} layers" in out
         assert commands.run("plan", "org/none-GGUF", "--no-speed")[0] == 13
         assert not commands.snapshots, "nothing is downloaded"
+
+
+def test_a_name_of_the_catalog_has_its_other_files(cli: Cli, model: Path, home: Path) -> None:
+    n_bytes = model.stat().st_size
+    own = paths.ensure(paths.config_dir()) / "models.toml"
+    files = "".join(
+        f'{tag} = {{ path = "tiny-{tag}.gguf", size_bytes = {size} }}\n'
+        for tag, size in (("Q4_K_M", n_bytes), ("Q8_0", 2 * n_bytes))
+    )
+    table = '[tiny]\ntitle = "Tiny"\nkind = "chat"\nrepo = "org/tiny-GGUF"\n'
+    own.write_text(f"{table}[tiny.files]\n{files}", encoding="utf-8")
+    HubCache(home / "huggingface" / "hub").add("org/tiny-GGUF", "tiny-Q4_K_M.gguf", model.read_bytes())
+    result = cli("plan", "tiny", "--threads", "1", "--n-ctx", "512", "--json")
+    fields = json.loads(result.out)
+    assert [file["name"] for file in fields["files"]] == ["tiny:Q8_0"]
+    ratio = fields["files"][0]["estimate"]["weights_bytes"] / fields["plan"]["estimate"]["weights_bytes"]
+    assert ratio > 1.9
+    assert "tiny:Q8_0" in cli("plan", "tiny", "--threads", "1", "--n-ctx", "512").out
+
+
+def test_rpc_is_refused_where_llama_cpp_has_none(cli: Cli, model: Path) -> None:
+    result = cli("plan", str(model), "--rpc", "127.0.0.1:1")
+    assert result.code != 0
+    assert "RPC" in result.err
