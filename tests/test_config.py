@@ -10,9 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from localllm import paths
-from localllm.config import KV_TYPE_NAMES, Settings, load_settings
+from localllm.config import Settings, load_settings
 from localllm.errors import RequestError
 from localllm.hardware import KV_TYPES
+from localllm.setting_values import KV_TYPE_NAMES
 
 
 def write_config(text: str) -> Path:

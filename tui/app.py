@@ -5,20 +5,27 @@ from __future__ import annotations
 import os
 from typing import ClassVar
 
+from textual import events
 from textual.app import App
 from textual.binding import Binding, BindingType
 from textual.message import Message
 from textual.notifications import SeverityLevel
 
 from localllm.config import Settings, load_settings
+from localllm.errors import LocalLLMError
 from tui import messages
+from tui.commands import AppCommands
 from tui.engines import Engines, OpenLLM
+from tui.first_run import is_first_run
 from tui.jobs import Job, Jobs
 from tui.modes import ALL_MODES
-from tui.screens.confirm import ConfirmScreen
 from tui.screens.mode import ModeScreen
 from tui.services import Services
-from tui.themes import AUTO, OWN_THEMES, chosen_theme
+from tui.settings_edit import reloaded
+from tui.themes import OWN_THEMES, chosen_theme
+
+SMALLEST = (80, 24)
+"""Columns and lines from which on nothing is cut off."""
 
 
 class LocalLLM(App[None]):
@@ -33,29 +40,139 @@ class LocalLLM(App[None]):
     CSS_PATH = "app.tcss"
     MODES = {mode.name: mode.screen for mode in ALL_MODES}  # noqa: RUF012
     DEFAULT_MODE = "chat"
+    COMMANDS = {AppCommands}  # noqa: RUF012
     BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("f1,question_mark", "help", "Help", id="app.help", key_display="F1", tooltip="What can be done here"),
         *(
-            Binding(mode.key, f"switch_mode('{mode.name}')", mode.title, id=f"app.{mode.name}", show=False)
+            Binding(
+                mode.key, f"switch_mode('{mode.name}')", mode.title, False, id=f"app.{mode.name}", tooltip=mode.help
+            )
             for mode in ALL_MODES
         ),
+        Binding(
+            "ctrl+p", "command_palette", "Commands", id="app.commands", priority=True, tooltip="Find what can be done"
+        ),
+        Binding("f12", "choose_theme", "Theme", id="app.theme", show=False, tooltip="Choose the colours"),
         Binding("ctrl+q", "quit", "Quit", id="app.quit", show=False, priority=True),
     ]
 
     def __init__(self, settings: Settings | None = None, open_llm: OpenLLM | None = None) -> None:
         super().__init__()
+        self._was_told_of_size = False
         settings = settings or load_settings()
         self.services = Services(settings, Engines(self._engine_changed, open_llm), jobs=Jobs(self.job_changed))
+        self.services.busy_checks.append(self._unfinished_jobs)
         self._jobs_begun: set[int] = set()
         for theme in OWN_THEMES:
             self.register_theme(theme)
-        self.theme = chosen_theme(AUTO, self.console.color_system, os.environ)
+        self.theme = settings.theme if settings.theme in self.available_themes else self.default_theme
+
+    @property
+    def default_theme(self) -> str:
+        """The theme of a terminal like this one."""
+        return chosen_theme(self.console.color_system, os.environ)
 
     def on_mount(self) -> None:
         self.run_worker(self._load_jobs())
+        self.apply_settings(frozenset({"theme", "keymap"}))
+        if is_first_run():
+            from tui.screens.welcome import WelcomeScreen
+
+            self.push_screen(WelcomeScreen())
+
+    def on_resize(self, event: events.Resize) -> None:
+        is_small = event.size.width < SMALLEST[0] or event.size.height < SMALLEST[1]
+        if is_small and not self._was_told_of_size:
+            self._was_told_of_size = True
+            self.notify(
+                f"This terminal has {event.size.width} × {event.size.height} characters; from"
+                f" {SMALLEST[0]} × {SMALLEST[1]} on everything has room.",
+                severity="warning",
+                markup=False,
+            )
 
     async def on_unmount(self) -> None:
         await self.services.jobs.close()
         await self.services.engines.close_all()
+
+    def apply_settings(self, names: frozenset[str]) -> None:
+        """Have the interface look as the settings say, as far as these settings are concerned."""
+        settings = self.services.settings
+        if "theme" in names:
+            name = settings.theme if settings.theme != "auto" else self.default_theme
+            if name in self.available_themes:
+                self.theme = name
+            else:
+                self.notify(f"There is no theme {name}. F12 shows which there are.", severity="warning", markup=False)
+        if "keymap" in names:
+            self.set_keymap(dict(settings.keymap))
+
+    def reload_settings(self, names: frozenset[str]) -> None:
+        """Take settings that were changed in the file, and tell every screen.
+
+        Raises:
+            RequestError: what the file or the environment says is not allowed.
+        """
+        self.services.settings = reloaded(self.services.settings)
+        self.apply_settings(names)
+        self.broadcast(messages.SettingsChanged(names))
+
+    def show_error(self, error: LocalLLMError) -> None:
+        """Tell what went wrong, and what to do about it."""
+        text = f"{error.message}\n{error.hint}" if error.hint else error.message
+        self.notify(text, severity="error", markup=False)
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        # While a key is waited for, none of the app's own does anything.
+        return not self.screen.has_class("-takes-every-key")
+
+    async def action_help(self) -> None:
+        from tui.screens.help import HelpScreen
+
+        await self.push_screen(HelpScreen(self.screen))
+
+    def action_choose_theme(self) -> None:
+        from tui.screens.edit_setting import EditSetting
+
+        self.push_screen(EditSetting("theme"))
+
+    async def action_quit(self) -> None:
+        endings = self.services.busy()
+        if not endings:
+            self.exit()
+            return
+        from tui.screens.confirm_quit import ConfirmQuit
+
+        if not isinstance(self.screen, ConfirmQuit):
+            await self.push_screen(ConfirmQuit(endings), self._quit_if)
+
+    def _quit_if(self, is_meant: bool | None) -> None:
+        if is_meant:
+            self.exit()
+
+    async def on_chat_with(self, message: messages.ChatWith) -> None:
+        await self._go("chat", message.ref)
+
+    async def on_quantize_model(self, message: messages.QuantizeModel) -> None:
+        await self._go("quantize", message.ref)
+
+    async def on_show_model(self, message: messages.ShowModel) -> None:
+        await self._go("models", message.ref)
+
+    async def on_serve_model(self, message: messages.ServeModel) -> None:
+        await self._go("serve", message.ref)
+
+    async def on_fetch_model(self, message: messages.FetchModel) -> None:
+        downloads = getattr(self.services, "downloads", None)
+        if downloads is not None:
+            downloads.start(message.ref)
+        await self.switch_mode("models")
+
+    async def _go(self, mode: str, ref: str) -> None:
+        """Show a screen with a model chosen."""
+        await self.switch_mode(mode)
+        if isinstance(self.screen, ModeScreen):
+            await self.screen.choose(ref)
 
     def _engine_changed(self, ref: str) -> None:
         self.broadcast(messages.EngineChanged(ref))
@@ -73,31 +190,11 @@ class LocalLLM(App[None]):
         elif not job.has_ended:
             self._jobs_begun.add(job.id)
 
-    async def on_quantize_model(self, message: messages.QuantizeModel) -> None:
-        await self._go("quantize", message.ref)
-
-    async def on_show_model(self, message: messages.ShowModel) -> None:
-        await self._go("models", message.ref)
-
-    async def action_quit(self) -> None:
-        """Quit; with jobs that have not ended, ask first."""
+    def _unfinished_jobs(self) -> list[str]:
         jobs = self.services.jobs.unfinished
-        if not jobs:
-            self.exit()
-        elif not isinstance(self.screen, ConfirmScreen):
-            which = f"“{jobs[0].title}” has not ended" if len(jobs) == 1 else f"{len(jobs)} jobs have not ended"
-            question = f"{which}. What was measured so far stays: after the next start, r on F4 goes on. Quit?"
-            self.push_screen(ConfirmScreen(question, "Stop and quit", "Stay"), self._quit_if)
-
-    def _quit_if(self, is_wanted: bool | None) -> None:
-        if is_wanted:
-            self.exit()
-
-    async def _go(self, mode: str, ref: str) -> None:
-        """Show a screen with a model chosen."""
-        await self.switch_mode(mode)
-        if isinstance(self.screen, ModeScreen):
-            await self.screen.choose(ref)
+        return [
+            f"{job.title}: what was measured so far stays, and r on F4 goes on after the next start." for job in jobs
+        ]
 
     async def _load_jobs(self) -> None:
         interrupted = await self.services.jobs.load()

@@ -38,8 +38,24 @@ class ServeModel(Message):
         self.ref = ref
 
 
+class FetchModel(Message):
+    """Begin to fetch a model, and show how far it is."""
+
+    def __init__(self, ref: str) -> None:
+        super().__init__()
+        self.ref = ref
+
+
 class ModelsChanged(Message):
     """A model came or went: whoever shows models looks again."""
+
+
+class SettingsChanged(Message):
+    """Settings have other values: `services.settings` has them."""
+
+    def __init__(self, names: frozenset[str]) -> None:
+        super().__init__()
+        self.names = names
 
 
 class EngineChanged(Message):

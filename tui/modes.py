@@ -21,6 +21,11 @@ class Mode:
     """module:class"""
     help: str
 
+    @property
+    def binding_id(self) -> str:
+        """The id of the key that leads there."""
+        return f"app.{self.name}"
+
     def screen(self) -> ModeScreen:
         """Make the screen."""
         module, _, attribute = self.home.partition(":")

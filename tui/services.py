@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from localllm.config import Settings
@@ -14,5 +15,12 @@ class Services:
     """What all screens share; `self.app.services`."""
 
     settings: Settings
+    """As they are now: look again when `SettingsChanged` comes."""
     engines: Engines
     jobs: Jobs = field(default_factory=Jobs)
+    busy_checks: list[Callable[[], list[str]]] = field(default_factory=list)
+    """Each says what would end with the app, a sentence for each thing: a job, a server."""
+
+    def busy(self) -> list[str]:
+        """Return what would end with the app."""
+        return [text for check in self.busy_checks for text in check()]

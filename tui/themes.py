@@ -6,9 +6,6 @@ from collections.abc import Mapping
 
 from textual.theme import Theme
 
-AUTO = "auto"
-"""The theme that stands for one of ours, as the terminal is dark or light."""
-
 DARK = Theme(
     name="localllm-dark",
     primary="#7fb4ca",
@@ -23,8 +20,9 @@ DARK = Theme(
     panel="#262a33",
     dark=True,
     variables={
-        "block-cursor-foreground": "#16181d",
-        "block-cursor-blurred-background": "#33454f",
+        "block-cursor-background": "#263a46",
+        "block-cursor-foreground": "#f2f4f7",
+        "block-cursor-blurred-background": "#28323b",
         "block-cursor-blurred-foreground": "#dcdfe4",
         "block-hover-background": "#2c313b",
         "border": "#7fb4ca",
@@ -45,7 +43,7 @@ LIGHT = Theme(
     name="localllm-light",
     primary="#1f6a80",
     secondary="#555c84",
-    accent="#8c5a0f",
+    accent="#84540d",
     success="#3f6b1c",
     warning="#7d5700",
     error="#b02a3d",
@@ -55,8 +53,9 @@ LIGHT = Theme(
     panel="#e9e6df",
     dark=False,
     variables={
-        "block-cursor-foreground": "#fbfaf7",
-        "block-cursor-blurred-background": "#c9dde2",
+        "block-cursor-background": "#cfe3e8",
+        "block-cursor-foreground": "#15181d",
+        "block-cursor-blurred-background": "#e0e9ea",
         "block-cursor-blurred-foreground": "#24272e",
         "block-hover-background": "#e2ded5",
         "border": "#1f6a80",
@@ -79,16 +78,13 @@ _FEW_COLOURS = ("standard", "windows")
 _DARK_BACKGROUNDS = ("0", "1", "2", "3", "4", "5", "6", "8")
 
 
-def chosen_theme(name: str, color_system: str | None, environ: Mapping[str, str]) -> str:
-    """Return the name of the theme to begin with.
+def chosen_theme(color_system: str | None, environ: Mapping[str, str]) -> str:
+    """Return the name of the theme that fits a terminal.
 
     Args:
-        name: what the settings say: a theme's name, or "auto".
-        color_system: what the terminal can show, in rich's words.
+        color_system: what it can show, in rich's words.
         environ: COLORFGBG is in it where the terminal tells its background: "15;0" is light on dark.
     """
-    if name != AUTO:
-        return name
     background = environ.get("COLORFGBG", "0").rpartition(";")[2]
     is_dark = background in _DARK_BACKGROUNDS or not background.isdecimal()
     # With 16 colours our own would all be rounded to the same few; the terminal's own palette is legible.

@@ -18,6 +18,7 @@ class Verb(NamedTuple):
 
 
 VERBS = {
+    "tui": Verb("localllm.cli.tui:command", "Open the terminal interface; so does localllm alone."),
     "run": Verb("localllm.cli.run:command", "Answer one prompt."),
     "chat": Verb("localllm.cli.chat:command", "Talk to a model in the terminal."),
     "chats": Verb("localllm.cli.chats:command", "List, search, export and import conversations."),
@@ -85,10 +86,16 @@ class LazyGroup(click.Group):
 @click.version_option(__version__, message="%(prog)s %(version)s")
 @click.pass_context
 def app(ctx: click.Context) -> None:
-    """Run language models on your own computer.
+    """Run language models on your own computer. Alone, in a terminal: open the interface.
 
     Answers go to stdout, everything else to stderr. Settings come from flags, then LOCALLLM_... variables, then the
     configuration file. LOCALLLM_DEBUG=1 shows tracebacks.
     """
-    if ctx.invoked_subcommand is None:
+    if ctx.invoked_subcommand is not None:
+        return
+    from localllm.cli.tui import can_open, open_tui
+
+    if can_open():
+        open_tui()
+    else:
         click.echo(ctx.get_help())

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from localllm.cli.status import StatusLine
 from localllm.cli.tables import duration
-from localllm.config import parse_size
 from localllm.errors import RequestError
+from localllm.setting_values import parse_size
 
 if TYPE_CHECKING:
     from localllm.calibrate import Progress

@@ -19,8 +19,9 @@ from localllm.cli.quantizing import QuantizingStatus, warn_of_types
 from localllm.cli.screen import notice
 from localllm.cli.status import LOG_EVERY_S, StatusLine
 from localllm.cli.tables import duration, size, table
-from localllm.config import load_settings, parse_size
+from localllm.config import load_settings
 from localllm.errors import RequestError
+from localllm.setting_values import parse_size
 from localllm.store import resolve
 
 if TYPE_CHECKING:

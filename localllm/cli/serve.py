@@ -13,9 +13,10 @@ import click
 
 from localllm.cli.announce import announce, open_browser
 from localllm.cli.options import adapter_options, adapter_specs, draft_options, load_options, policy_options
-from localllm.config import API_KEY_VARIABLE, Settings, load_settings, parse_size
+from localllm.config import API_KEY_VARIABLE, Settings, load_settings
 from localllm.errors import ModelNotFound, RequestError
 from localllm.hardware.types import LoadOptions
+from localllm.setting_values import parse_size
 from localllm.store import resolve
 
 if TYPE_CHECKING:

@@ -15,7 +15,6 @@ import os
 import re
 import tomllib
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
@@ -24,8 +23,8 @@ from typing import Any
 from localllm import paths
 from localllm.errors import ModelNotFound, RequestError
 from localllm.hub.refs import RemoteRef
-from localllm.partial_files import PARTIAL, sync_folder
 from localllm.remotes.address import root_of
+from localllm.text_files import replace_text
 
 FILE_NAME = "remotes.toml"
 SILENCE_S = 60.0
@@ -164,21 +163,7 @@ class Remotes:
         if found != expected:
             raise RequestError(f"{self.file} cannot be edited line by line.", hint="Edit it by hand.")
         paths.ensure(self.file.parent)
-        partial = self.file.with_name(f"{self.file.name}.{os.getpid()}{PARTIAL}")
-        try:
-            descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(partial, self.file)
-            sync_folder(self.file.parent)
-        except OSError as error:
-            with suppress(OSError):
-                partial.unlink(missing_ok=True)
-            raise RequestError(
-                f"Cannot write {self.file}: {error.strerror}.", hint="Make room, or see who owns it."
-            ) from error
+        replace_text(self.file, text, 0o600)
 
 
 def remote_of(ref: RemoteRef) -> Remote:

@@ -11,6 +11,7 @@ from textual.widgets import Input, TextArea
 from localllm.config import load_settings
 from tests.tui.driving import ScriptedModels
 from tui.app import LocalLLM
+from tui.first_run import mark_welcomed
 
 
 @pytest.fixture(autouse=True)
@@ -32,7 +33,9 @@ def models() -> ScriptedModels:
 
 @pytest.fixture
 def make_app(home: Path, models: ScriptedModels) -> Callable[[], LocalLLM]:
-    """Makes an app whose models are scripted and whose files are in a home of its own."""
+    """Makes an app whose models are scripted, in a home of its own where the welcome was shown already."""
+
+    mark_welcomed()
 
     def make() -> LocalLLM:
         app = LocalLLM(load_settings(), open_llm=models)

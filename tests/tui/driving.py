@@ -56,3 +56,8 @@ def screen_text(app: LocalLLM) -> str:
     width, height = app.size
     lines = app.screen._compositor.render_strips()
     return "\n".join("".join(segment.text for segment in strip)[:width].rstrip() for strip in lines[:height])
+
+
+def screen_words(app: LocalLLM) -> str:
+    """Return what is on the screen as one line, without frames, so that wrapped sentences are found."""
+    return " ".join(screen_text(app).translate(dict.fromkeys(range(0x2500, 0x25A0), " ")).split())

@@ -19,14 +19,14 @@ from tui.app import LocalLLM
 from tui.jobs import CompareRequest, EvaluateRequest, Job, Jobs, QuantizeRequest
 from tui.jobs.results import table
 from tui.messages import QuantizeModel
-from tui.screens.confirm import ConfirmScreen
+from tui.screens.confirm_quit import ConfirmQuit
 from tui.screens.quantize import QuantizeScreen
 from tui.widgets.job_form import JobForm
 from tui.widgets.job_list import JobList
 from tui.widgets.tick import Tick
 from tui.widgets.type_table import TypeTable
 
-WORK_S = 120.0
+WORK_S = 240.0
 
 
 @pytest.fixture
@@ -307,10 +307,10 @@ async def test_quitting_asks_while_a_job_runs(scripted: LocalLLM) -> None:
         app.services.jobs.start(QuantizeRequest("/models/wait.gguf", "/models/out.gguf"), "the job")
         await until(pilot, lambda: last(app).stages)
         await press(pilot, "ctrl+q")
-        assert isinstance(app.screen, ConfirmScreen)
+        assert isinstance(app.screen, ConfirmQuit)
         assert "the job" in screen_text(app)
         await press(pilot, "n")
-        assert not isinstance(app.screen, ConfirmScreen)
+        assert not isinstance(app.screen, ConfirmQuit)
         assert last(app).phase == "running"
         await press(pilot, "ctrl+q", "y")
         await until(pilot, lambda: not app.is_running or app._exit)

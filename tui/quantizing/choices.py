@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from localllm.config import parse_size
+from localllm.setting_values import parse_size
 from tui.jobs.requests import CompareRequest, EvaluateRequest, JobKind, JobRequest, QuantizeRequest
 from tui.quantizing.file_types import NEEDS_CALIBRATION
 from tui.quantizing.forecast import Forecast, foretell, foretell_measuring

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar
 
 from textual.app import ComposeResult
+from textual.dom import DOMNode
 from textual.screen import Screen
 from textual.widgets import Footer
 
@@ -36,11 +37,17 @@ class ModeScreen(Screen[None]):
     @property
     def localllm(self) -> LocalLLM:
         """The app, typed."""
-        from tui.app import LocalLLM
-
-        assert isinstance(self.app, LocalLLM)
-        return self.app
+        return the_app(self)
 
     @property
     def services(self) -> Services:
         return self.localllm.services
+
+
+def the_app(node: DOMNode) -> LocalLLM:
+    """Return the app that a widget is in, typed."""
+    from tui.app import LocalLLM
+
+    app = node.app
+    assert isinstance(app, LocalLLM)
+    return app

@@ -48,8 +48,8 @@ class JobList(OptionList):
     }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("j", "cursor_down", show=False),
-        Binding("k", "cursor_up", show=False),
+        Binding("j", "cursor_down", "Next job", show=False, id="quantize.next-job"),
+        Binding("k", "cursor_up", "Former job", show=False, id="quantize.former-job"),
     ]
 
     def __init__(self, *, id: str | None = None) -> None:

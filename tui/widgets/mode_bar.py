@@ -29,6 +29,20 @@ class ModeBar(Horizontal):
         mode: the present one.
     """
 
+    DEFAULT_CSS = """
+    ModeBar {
+        dock: top;
+        height: 1;
+        background: $panel;
+        & Label { padding: 0 1; color: $text-muted; }
+        & #app-name { color: $primary; text-style: bold; width: 10; }
+        & .-here { background: $primary; color: $background; text-style: bold; }
+        & .-here:nocolor { text-style: bold reverse; }
+        & .-here:ansi { background: ansi_default; color: ansi_default; text-style: bold reverse; }
+        & ModeTab:hover { color: $text; }
+    }
+    """
+
     def __init__(self, mode: str) -> None:
         super().__init__()
         self._mode = mode

@@ -28,8 +28,8 @@ class TypeTable(DataTable[str]):
     }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("home", "scroll_top", "Top", show=False),
-        Binding("end", "scroll_bottom", "Bottom", show=False),
+        Binding("home", "scroll_top", "First type", show=False, id="quantize.first-type"),
+        Binding("end", "scroll_bottom", "Last type", show=False, id="quantize.last-type"),
         Binding("space", "tick", "Tick", id="quantize.tick", tooltip="Compare this type, or leave it out"),
     ]
 
