@@ -16,9 +16,9 @@ from localllm.cli.options import adapter_specs, generation_options, shared_optio
 from localllm.cli.screen import AnswerWriter, MarkdownAnswer, error_notice, notice, plain_answer
 from localllm.cli.slash import Quit, obey
 from localllm.cli.status import StatusLine
-from localllm.cli.terminal import harmless
 from localllm.config import load_settings
 from localllm.errors import EngineClosed, LocalLLMError
+from localllm.printable import harmless
 
 
 @click.command("chat", short_help="Talk to a model in the terminal.")

@@ -15,8 +15,8 @@ import click
 from localllm.cli.numbers import json_text
 from localllm.cli.screen import notice
 from localllm.cli.tables import cut, duration, table
-from localllm.cli.terminal import harmless
 from localllm.errors import RequestError
+from localllm.printable import harmless
 
 if TYPE_CHECKING:
     from localllm.conversations import ConversationStore

@@ -12,11 +12,11 @@ from localllm.cli.numbers import estimate, json_text
 from localllm.cli.output_files import show_report
 from localllm.cli.status import LOG_EVERY_S, StatusLine
 from localllm.cli.tables import table
-from localllm.cli.terminal import harmless
 from localllm.evaluate import default_text, read_text
 from localllm.evaluate.remote_perplexity import RemoteEvaluation, remote_perplexity
 from localllm.evaluate.text import DEFAULT_NAME
 from localllm.hub.refs import RemoteRef
+from localllm.printable import harmless
 from localllm.remotes import RemoteClient, remote_of
 
 

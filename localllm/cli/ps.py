@@ -9,7 +9,7 @@ import click
 
 from localllm.cli.remote import DEFAULT_URL, get_json
 from localllm.cli.tables import duration, size, table
-from localllm.cli.terminal import harmless
+from localllm.printable import harmless
 
 STATUS_PATH = "/v1/admin/status"
 

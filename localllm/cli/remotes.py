@@ -9,8 +9,8 @@ import click
 
 from localllm.cli.screen import notice
 from localllm.cli.tables import table
-from localllm.cli.terminal import harmless
 from localllm.errors import RequestError
+from localllm.printable import harmless
 
 _PROMPT = "Count from one to twenty, in words."
 _N_TOKENS = 32

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Protocol
 
 import click
 
-from localllm.cli.blocks import BlockSplitter
+from localllm.chat.blocks import BlockSplitter
 from localllm.cli.errors import show_error
-from localllm.cli.terminal import TextOutput, harmless
+from localllm.cli.terminal import TextOutput
 from localllm.errors import LocalLLMError
+from localllm.printable import harmless
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderResult

@@ -12,10 +12,10 @@ import msgspec
 from localllm.cli.conversation import Conversation
 from localllm.cli.dialogue import Dialogue
 from localllm.cli.screen import notice
-from localllm.cli.terminal import harmless
 from localllm.errors import RequestError
 from localllm.llm import GenerateOptions
 from localllm.llm.options import parse_options
+from localllm.printable import harmless
 
 
 class Command(NamedTuple):

@@ -4,13 +4,7 @@ from __future__ import annotations
 
 import sys
 
-_KEPT = "\n\t"
-_CONTROLS = {code: None for code in (*range(32), *range(127, 160)) if chr(code) not in _KEPT}
-
-
-def harmless(text: str) -> str:
-    """Return `text` without the control characters by which it could command a terminal."""
-    return text.translate(_CONTROLS)
+from localllm.printable import harmless
 
 
 class TextOutput:

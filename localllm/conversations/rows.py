@@ -157,6 +157,15 @@ def change_node(db: sqlite3.Connection, node_id: int, values: Mapping[str, Any])
     return found
 
 
+def remove_node(db: sqlite3.Connection, node_id: int) -> None:
+    """Delete a message that nothing follows; the one before it is the leaf then."""
+    found = node(db, node_id)
+    if db.execute("SELECT 1 FROM nodes WHERE parent_id = ?", (node_id,)).fetchone() is not None:
+        raise RequestError(f"Something follows message {node_id}.", hint="Delete what follows it first.")
+    db.execute("DELETE FROM nodes WHERE id = ?", (node_id,))
+    _update(db, "conversations", found.conversation_id, {"leaf_id": found.parent_id})
+
+
 def choose(db: sqlite3.Connection, conversation_id: int, node_id: int) -> list[Node]:
     """Show the branch of a message."""
     conversation(db, conversation_id)

@@ -263,6 +263,16 @@ class ConversationStore:
         (self._writing.add if state == "writing" else self._writing.discard)(node_id)
         return node
 
+    def remove(self, node_id: int) -> None:
+        """Delete a message that nothing follows, such as a question that could not be asked; its parent is shown.
+
+        Raises:
+            RequestError: there is no such message, or something follows it.
+        """
+        self._flush()
+        self._database.write(lambda db: rows.remove_node(db, node_id))
+        self._writing.discard(node_id)
+
     def choose(self, conversation_id: int, node_id: int) -> list[Node]:
         """Show the branch of a message, down to its newest leaf; return the path."""
         self._flush()

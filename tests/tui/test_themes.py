@@ -7,6 +7,7 @@ from itertools import product
 import pytest
 from textual.color import Color
 from textual.theme import Theme
+from textual.widgets import OptionList
 
 from tests.tui.driving import screen_text
 from tui.app import LocalLLM
@@ -74,8 +75,10 @@ async def test_without_colours_the_present_screen_is_marked_by_its_style(
     app: LocalLLM = make_app()
     async with app.run_test(size=(80, 24)) as pilot:
         await pilot.press("f7")
-        assert app.screen.query_one("#tab-settings").styles.text_style.reverse
-        assert not app.screen.query_one("#tab-chat").styles.text_style.reverse
+        assert app.screen.query_one("#tab-settings").styles.text_style.underline
+        assert not app.screen.query_one("#tab-chat").styles.text_style.underline
+        rows = app.screen.query_one(OptionList)
+        assert rows.get_component_styles("option-list--option-highlighted").text_style.reverse
 
 
 @pytest.mark.parametrize("theme", ["ansi-dark", "ansi-light", "nord", "solarized-light"])

@@ -70,6 +70,15 @@ class Jobs:
         """Those that run or wait."""
         return tuple(job for job in self._jobs.values() if not job.has_ended)
 
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """What goes on, for a line that is seen everywhere: "F4 43 %"."""
+        job = self.running
+        stage = None if job is None else next((stage for stage in job.stages if stage.phase == "running"), None)
+        if job is None:
+            return ()
+        return ("F4 …" if stage is None or stage.share is None else f"F4 {100 * stage.share:.0f} %",)
+
     def job(self, job_id: int) -> Job | None:
         """Return a job as it is now."""
         return self._jobs.get(job_id)

@@ -61,9 +61,9 @@ class FilterList(Vertical):
                 background: $block-cursor-background;
                 color: $block-cursor-foreground;
             }
-            &:nocolor > .option-list--option-highlighted { text-style: reverse; }
         }
     }
+    FilterList > OptionList:nocolor > .option-list--option-highlighted { text-style: reverse; }
     """
 
     @dataclass

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from localllm.cli.blocks import BlockSplitter
+from localllm.chat.blocks import BlockSplitter
 
 CASES = {
     "paragraphs": ("one\nstill\n\ntwo\n", ["one\nstill\n\n", "two\n"]),
