@@ -68,6 +68,8 @@ class LocalLLM(App[None]):
     def __init__(self, settings: Settings | None = None, open_llm: OpenLLM | None = None) -> None:
         super().__init__()
         self._was_told_of_size = False
+        self._is_first_run = is_first_run()
+        """Asked before the conversations are opened, which leaves a file."""
         settings = settings or load_settings()
         self.services = Services(
             settings,
@@ -92,7 +94,7 @@ class LocalLLM(App[None]):
     def on_mount(self) -> None:
         self.run_worker(self._load_jobs())
         self.apply_settings(frozenset({"theme", "keymap"}))
-        if is_first_run():
+        if self._is_first_run:
             from tui.screens.welcome import WelcomeScreen
 
             self.push_screen(WelcomeScreen())

@@ -323,7 +323,7 @@ async def test_what_other_programs_add_is_seen_after_a_refresh(app: LocalLLM, ow
         await open_models(app, pilot)
         write_tiny_model(own / "late.gguf")
         assert "late" not in listed(app)
-        await pilot.press("f9")
+        await pilot.press("ctrl+l")
         await until(pilot, lambda: "late" in listed(app))
         (own / "late.gguf").unlink()
         app.broadcast(messages.ModelsChanged())

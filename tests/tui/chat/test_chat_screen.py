@@ -399,7 +399,7 @@ async def test_another_screen_may_begin_a_conversation(chat: Chat, models: Scrip
 
 
 async def test_a_damaged_file_is_said(make_app: Callable[[], LocalLLM], home: Path) -> None:
-    (home / "data").mkdir(parents=True)
+    (home / "data").mkdir(parents=True, exist_ok=True)
     (home / "data" / "conversations.db").write_bytes(b"not a database" * 400)
     app = make_app()
     async with app.run_test(size=WIDE) as pilot:
