@@ -10,6 +10,7 @@ from textual import events
 from textual.app import App
 from textual.binding import Binding, BindingType
 from textual.message import Message
+from textual.notifications import SeverityLevel
 
 from localllm.config import Settings, load_settings
 from localllm.errors import LocalLLMError
@@ -18,6 +19,7 @@ from tui.commands import AppCommands
 from tui.downloads import Download, Downloads
 from tui.engines import Engines, OpenLLM
 from tui.first_run import is_first_run
+from tui.jobs import Job, Jobs
 from tui.modes import ALL_MODES
 from tui.screens.mode import ModeScreen
 from tui.services import Services
@@ -74,8 +76,11 @@ class LocalLLM(App[None]):
             Engines(self._engine_changed, open_llm, settings),
             ToolBelt(lambda: self.broadcast(messages.ToolsChanged()), self._ask_for_call, failed=self.show_error),
             Downloads(self._download_changed),
-            Server(lambda: self.broadcast(messages.ServerChanged())),
+            jobs=Jobs(self.job_changed),
+            server=Server(lambda: self.broadcast(messages.ServerChanged())),
         )
+        self.services.busy_checks.append(self._unfinished_jobs)
+        self._jobs_begun: set[int] = set()
         self.services.busy_checks.append(self.services.server.busy)
         for theme in OWN_THEMES:
             self.register_theme(theme)
@@ -87,6 +92,7 @@ class LocalLLM(App[None]):
         return chosen_theme(self.console.color_system, os.environ)
 
     def on_mount(self) -> None:
+        self.run_worker(self._load_jobs())
         self.apply_settings(frozenset({"theme", "keymap"}))
         if self._is_first_run:
             from tui.screens.welcome import WelcomeScreen
@@ -107,6 +113,7 @@ class LocalLLM(App[None]):
     async def on_unmount(self) -> None:
         if self.services.sessions is not None:
             await self.services.sessions.close_all()
+        await self.services.jobs.close()
         await self.services.server.close()
         await self.services.downloads.close()
         await self.services.tools.close()
@@ -176,6 +183,9 @@ class LocalLLM(App[None]):
     async def on_quantize_model(self, message: messages.QuantizeModel) -> None:
         await self._go("quantize", message.ref)
 
+    async def on_show_model(self, message: messages.ShowModel) -> None:
+        await self._go("models", message.ref)
+
     async def on_serve_model(self, message: messages.ServeModel) -> None:
         await self._go("serve", message.ref)
 
@@ -192,6 +202,31 @@ class LocalLLM(App[None]):
     def _engine_changed(self, ref: str) -> None:
         self.broadcast(messages.EngineChanged(ref))
 
+    def job_changed(self, job: Job) -> None:
+        """Tell the screens that a job went on, and the user where it ended."""
+        self.broadcast(messages.JobChanged(job.id))
+        if job.phase == "done" and job.kind == "quantize":
+            self.broadcast(messages.ModelsChanged())
+        if job.has_ended and job.id in self._jobs_begun:
+            self._jobs_begun.remove(job.id)
+            said = {"done": "Done", "failed": "Failed", "stopped": "Stopped"}.get(job.phase, "Interrupted")
+            severity: SeverityLevel = "error" if job.phase == "failed" else "information"
+            self.notify(f"{said}: {job.title}. F4 shows it.", severity=severity, markup=False)
+        elif not job.has_ended:
+            self._jobs_begun.add(job.id)
+
+    def _unfinished_jobs(self) -> list[str]:
+        jobs = self.services.jobs.unfinished
+        return [
+            f"{job.title}: what was measured so far stays, and r on F4 goes on after the next start." for job in jobs
+        ]
+
+    async def _load_jobs(self) -> None:
+        interrupted = await self.services.jobs.load()
+        if interrupted:
+            which = interrupted[-1].title if len(interrupted) == 1 else f"{len(interrupted)} jobs"
+            self.notify(f"Interrupted: {which}. F4 shows it, r there goes on.", severity="warning", markup=False)
+
     def _download_changed(self, download: Download) -> None:
         self.broadcast(messages.DownloadChanged(download.id))
         if download.phase == "done":
@@ -201,7 +236,7 @@ class LocalLLM(App[None]):
     @property
     def status_texts(self) -> tuple[str, ...]:
         """What goes on in the background, each in a few letters."""
-        return self.services.downloads.texts
+        return (*self.services.downloads.texts, *self.services.jobs.texts)
 
     async def _ask_for_call(self, call: PendingCall) -> Verdict:
         from tui.screens.approval import ask

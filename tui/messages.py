@@ -14,6 +14,14 @@ class ChatWith(Message):
         """A name that the store knows, a path, or "@remote"."""
 
 
+class ShowModel(Message):
+    """Show the list of models with this one chosen."""
+
+    def __init__(self, ref: str) -> None:
+        super().__init__()
+        self.ref = ref
+
+
 class QuantizeModel(Message):
     """Show the workshop with this model chosen."""
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from localllm.config import Settings
 from tui.downloads import Downloads
 from tui.engines import Engines
+from tui.jobs import Jobs
 from tui.serving.server import Server
 from tui.tool_belt import ToolBelt
 
@@ -26,6 +27,7 @@ class Services:
     engines: Engines
     tools: ToolBelt
     downloads: Downloads = field(default_factory=Downloads)
+    jobs: Jobs = field(default_factory=Jobs)
     server: Server = field(default_factory=Server)
     conversations: ConversationStore | None = None
     """None until it is open, which is soon."""

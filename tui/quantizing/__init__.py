@@ -1,0 +1,1 @@
+"""What the workshop's screen knows of models, types and times. It knows no widgets."""
