@@ -248,3 +248,16 @@ def test_a_long_conversation_opens(store: ConversationStore) -> None:
     path = store.path(conversation.id)
     assert len(path) == conversation.n_messages == 5000
     assert [node.id for node in path] == sorted(node.id for node in path)
+
+
+def test_a_removed_message_leaves_its_parent_as_the_leaf(store: ConversationStore) -> None:
+    conversation = store.create()
+    question = store.add(conversation.id, None, "user", "Hi")
+    answer = store.add(conversation.id, question.id, "assistant", "Hello", state="writing")
+    with pytest.raises(RequestError, match="follows"):
+        store.remove(question.id)
+    store.remove(answer.id)
+    assert [node.id for node in store.path(conversation.id)] == [question.id]
+    assert store.conversation(conversation.id).n_messages == 1
+    with pytest.raises(RequestError):
+        store.remove(answer.id)

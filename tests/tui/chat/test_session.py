@@ -137,7 +137,8 @@ async def test_stopping_while_the_model_loads_keeps_the_question(
         assert may_load.wait(5)
         return models(ref, **options)
 
-    room = Room(store, Engines(lambda ref: None, slow))
+    engines = Engines(lambda ref: None, slow)
+    room = Room(store, engines)
     await room.session.send("Hi")
     await room.until(lambda: room.of(Began))
     await room.session.stop()
@@ -146,6 +147,7 @@ async def test_stopping_while_the_model_loads_keeps_the_question(
     await room.session.regenerate()
     await room.session.wait()
     assert [(node.text, node.n_siblings) for node in room.kept()] == [("Hi", 1), ("Hello!", 1)]
+    await engines.close_all()
 
 
 async def test_one_question_at_a_time(room: Room, models: ScriptedModels) -> None:
@@ -167,7 +169,7 @@ async def test_several_conversations_answer_at_once(
     for room in rooms:
         await room.session.send("Sing")
     for room in rooms:
-        await room.until(lambda room=room: len(room.of(Streamed)) > 3)
+        await room.until(lambda room=room: len(room.of(Streamed)) > 6)
     for room in rooms:
         await room.session.stop()
         assert room.kept()[-1].text.startswith("la la")
@@ -266,7 +268,7 @@ async def test_a_question_that_is_too_long_is_taken_back(room: Room, models: Scr
 async def test_an_end_of_the_app_interrupts(room: Room, models: ScriptedModels) -> None:
     models.say(Script("la ", endless=True))
     await room.session.send("Sing")
-    await room.until(lambda: len(room.of(Streamed)) > 3)
+    await room.until(lambda: len(room.of(Streamed)) > 6)
     await room.session.stop("interrupted")
     assert room.kept()[-1].state == "interrupted"
 
