@@ -20,6 +20,7 @@
     │   ├── ServerBusy             it has no room now
     │   ├── ServerSilent           it stopped answering, and its connection is still open
     │   └── AnswerBroken           it ended in the middle of an answer
+    ├── ToolServerError            a server of tools (MCP): it cannot be started, it ended, or it does not answer
     ├── HubError                   the hub, or another place that models are fetched from
     │   ├── HubNotFound            it has no such repository, revision or file
     │   ├── HubAccessDenied        it wants a token, or one with more rights
@@ -129,6 +130,10 @@ class ServerSilent(ServerError):
 
 class AnswerBroken(ServerError):
     """The server ended in the middle of an answer, whose beginning was handed on."""
+
+
+class ToolServerError(LocalLLMError):
+    """A server of tools cannot be started, ended, or does not answer."""
 
 
 class HubError(LocalLLMError):

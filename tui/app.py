@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from textual import events
 from textual.app import App
@@ -15,13 +15,19 @@ from localllm.config import Settings, load_settings
 from localllm.errors import LocalLLMError
 from tui import messages
 from tui.commands import AppCommands
+from tui.downloads import Download, Downloads
 from tui.engines import Engines, OpenLLM
 from tui.first_run import is_first_run
 from tui.modes import ALL_MODES
 from tui.screens.mode import ModeScreen
 from tui.services import Services
+from tui.serving.server import Server
 from tui.settings_edit import reloaded
 from tui.themes import OWN_THEMES, chosen_theme
+from tui.tool_belt import ToolBelt
+
+if TYPE_CHECKING:
+    from localllm.tools import PendingCall, Verdict
 
 SMALLEST = (80, 24)
 """Columns and lines from which on nothing is cut off."""
@@ -48,6 +54,8 @@ class LocalLLM(App[None]):
             )
             for mode in ALL_MODES
         ),
+        Binding("f8", "show_tools", "Tools", id="app.tools", show=False, tooltip="What models may call"),
+        Binding("f9", "compare", "Compare", id="app.compare", show=False, tooltip="One question, two models"),
         Binding(
             "ctrl+p", "command_palette", "Commands", id="app.commands", priority=True, tooltip="Find what can be done"
         ),
@@ -58,8 +66,17 @@ class LocalLLM(App[None]):
     def __init__(self, settings: Settings | None = None, open_llm: OpenLLM | None = None) -> None:
         super().__init__()
         self._was_told_of_size = False
+        self._is_first_run = is_first_run()
+        """Asked before the conversations are opened, which leaves a file."""
         settings = settings or load_settings()
-        self.services = Services(settings, Engines(self._engine_changed, open_llm, settings))
+        self.services = Services(
+            settings,
+            Engines(self._engine_changed, open_llm, settings),
+            ToolBelt(lambda: self.broadcast(messages.ToolsChanged()), self._ask_for_call, failed=self.show_error),
+            Downloads(self._download_changed),
+            Server(lambda: self.broadcast(messages.ServerChanged())),
+        )
+        self.services.busy_checks.append(self.services.server.busy)
         for theme in OWN_THEMES:
             self.register_theme(theme)
         self.theme = settings.theme if settings.theme in self.available_themes else self.default_theme
@@ -71,7 +88,7 @@ class LocalLLM(App[None]):
 
     def on_mount(self) -> None:
         self.apply_settings(frozenset({"theme", "keymap"}))
-        if is_first_run():
+        if self._is_first_run:
             from tui.screens.welcome import WelcomeScreen
 
             self.push_screen(WelcomeScreen())
@@ -88,8 +105,11 @@ class LocalLLM(App[None]):
             )
 
     async def on_unmount(self) -> None:
+        await self.services.server.close()
+        await self.services.downloads.close()
         if self.services.sessions is not None:
             await self.services.sessions.close_all()
+        await self.services.tools.close()
         await self.services.engines.close_all()
         if self.services.conversations is not None:
             await asyncio.to_thread(self.services.conversations.close)
@@ -160,9 +180,7 @@ class LocalLLM(App[None]):
         await self._go("serve", message.ref)
 
     async def on_fetch_model(self, message: messages.FetchModel) -> None:
-        downloads = getattr(self.services, "downloads", None)
-        if downloads is not None:
-            downloads.start(message.ref)
+        self.services.downloads.start(message.ref)
         await self.switch_mode("models")
 
     async def _go(self, mode: str, ref: str) -> None:
@@ -173,6 +191,38 @@ class LocalLLM(App[None]):
 
     def _engine_changed(self, ref: str) -> None:
         self.broadcast(messages.EngineChanged(ref))
+
+    def _download_changed(self, download: Download) -> None:
+        self.broadcast(messages.DownloadChanged(download.id))
+        if download.phase == "done":
+            self.notify(f"{download.ref} is here.", markup=False)
+            self.broadcast(messages.ModelsChanged())
+
+    @property
+    def status_texts(self) -> tuple[str, ...]:
+        """What goes on in the background, each in a few letters."""
+        return self.services.downloads.texts
+
+    async def _ask_for_call(self, call: PendingCall) -> Verdict:
+        from tui.screens.approval import ask
+
+        return await ask(self, call)
+
+    def action_show_tools(self) -> None:
+        """Show the tool servers and what the present chat may call."""
+        from tui.screens.tools import ToolsScreen
+
+        self.push_screen(ToolsScreen(self.services.tools))
+
+    def action_compare(self) -> None:
+        """Ask two models the same; the first is the one that was used last."""
+        ready = [state.ref for state in self.services.engines.states if state.phase == "ready"]
+        self.on_compare_models(messages.CompareModels(ready[-1] if ready else "", ""))
+
+    def on_compare_models(self, event: messages.CompareModels) -> None:
+        from tui.screens.compare import CompareScreen
+
+        self.push_screen(CompareScreen(self.services, event.ref_a, event.ref_b))
 
     def broadcast(self, message: Message) -> None:
         """Tell every screen that was shown so far."""

@@ -30,6 +30,15 @@ class ServeModel(Message):
         self.ref = ref
 
 
+class CompareModels(Message):
+    """Ask two models the same."""
+
+    def __init__(self, ref_a: str, ref_b: str) -> None:
+        super().__init__()
+        self.ref_a = ref_a
+        self.ref_b = ref_b
+
+
 class FetchModel(Message):
     """Begin to fetch a model, and show how far it is."""
 
@@ -58,9 +67,25 @@ class EngineChanged(Message):
         self.ref = ref
 
 
+class ServerChanged(Message):
+    """The server started, went on or ended."""
+
+
+class DownloadChanged(Message):
+    """A download began, went on, paused, ended or was taken off the list."""
+
+    def __init__(self, download_id: int) -> None:
+        super().__init__()
+        self.download_id = download_id
+
+
 class JobChanged(Message):
     """A background job began, went on or ended."""
 
     def __init__(self, job_id: int) -> None:
         super().__init__()
         self.job_id = job_id
+
+
+class ToolsChanged(Message):
+    """A tool server started, ended, failed or has other tools."""

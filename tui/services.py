@@ -7,7 +7,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from localllm.config import Settings
+from tui.downloads import Downloads
 from tui.engines import Engines
+from tui.serving.server import Server
+from tui.tool_belt import ToolBelt
 
 if TYPE_CHECKING:
     from localllm.conversations import ConversationStore
@@ -21,6 +24,9 @@ class Services:
     settings: Settings
     """As they are now: look again when `SettingsChanged` comes."""
     engines: Engines
+    tools: ToolBelt
+    downloads: Downloads = field(default_factory=Downloads)
+    server: Server = field(default_factory=Server)
     conversations: ConversationStore | None = None
     """None until it is open, which is soon."""
     sessions: Sessions | None = None

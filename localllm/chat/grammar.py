@@ -232,6 +232,21 @@ class GrammarCompiler:
         return self._tokenizer
 
 
+def check_json_schema(text: str) -> None:
+    """Check that a JSON schema can be enforced in full; no vocabulary is needed for that.
+
+    Raises:
+        InvalidGrammar: it cannot; the message says why.
+    """
+    from llguidance import LLMatcher
+
+    _, complaints = LLMatcher.validate_grammar_with_warnings(_source("json_schema", text), None)
+    if complaints:
+        raise InvalidGrammar(
+            f"The json_schema grammar cannot be honoured: {_first_line(complaints[0])}", hint=_hint("json_schema")
+        )
+
+
 def _source(kind: str, text: str) -> str:
     from llguidance import LLMatcher
 

@@ -21,6 +21,7 @@ VERBS = {
     "tui": Verb("localllm.cli.tui:command", "Open the terminal interface; so does localllm alone."),
     "run": Verb("localllm.cli.run:command", "Answer one prompt."),
     "chat": Verb("localllm.cli.chat:command", "Talk to a model in the terminal."),
+    "tools": Verb("localllm.cli.tools:command", "Show the tools that models may call."),
     "chats": Verb("localllm.cli.chats:command", "List, search, export and import conversations."),
     "remote": Verb("localllm.cli.remotes:command", "Name engines on other machines, to use them like models here."),
     "serve": Verb("localllm.cli.serve:command", "Serve models over HTTP, for OpenAI's clients and others."),

@@ -55,6 +55,7 @@ if TYPE_CHECKING:
 @click.option("--log-format", type=click.Choice(["text", "json"]), default="text", show_default=True)
 @click.option("--log-level", metavar="LEVEL", default="info", show_default=True, help=Settings.help("log_level"))
 @click.option("--open", "open_page", is_flag=True, help="Open the built-in page in a browser.")
+@click.option("--lifeline", is_flag=True, hidden=True, help="Stop when stdin ends: for programs that start a server.")
 def command(
     models: tuple[str, ...],
     host: str,
@@ -80,6 +81,7 @@ def command(
     log_format: str,
     log_level: str,
     open_page: bool,
+    lifeline: bool,
     **flags: str | None,
 ) -> None:
     """Serve models over HTTP. Without MODEL, all that are on this computer, the default model first.
@@ -121,7 +123,18 @@ def command(
     entries, more = _entries(refs, options, settings, pinned, aliases, serves_all=serves_all or not models)
     as_json = log_format == "json"
     defaults: GenerateOptions = {"context_policy": settings.context_policy, "n_sink": settings.n_sink}
-    _serve(server, entries, more, defaults, limit, idle_timeout, preload=preload, open_page=open_page, as_json=as_json)
+    _serve(
+        server,
+        entries,
+        more,
+        defaults,
+        limit,
+        idle_timeout,
+        preload=preload,
+        open_page=open_page,
+        as_json=as_json,
+        lifeline=lifeline,
+    )
 
 
 def _entries(
@@ -175,6 +188,7 @@ def _serve(
     preload: bool,
     open_page: bool,
     as_json: bool,
+    lifeline: bool,
 ) -> None:
     from localllm.server.app import create_app
     from localllm.server.manager import ModelManager
@@ -194,6 +208,10 @@ def _serve(
             open_browser(settings.base_url)
 
     server = make_server(create_app(settings, manager), settings, on_start=on_start, on_overdue=manager.close)
+    if lifeline:
+        from localllm.server.lifeline import end_with_stdin
+
+        end_with_stdin(server.ask_to_stop)
     server.run(sockets=[sock])
 
 

@@ -6,6 +6,8 @@ import queue
 import threading
 from collections.abc import Callable, Sequence
 
+from localllm.hub.transfer import Stopped
+
 _END_S = 2.0
 """Threads that wait for a silent server are left behind after this long; what they wrote is sound at any moment."""
 
@@ -14,9 +16,10 @@ def run_all(jobs: Sequence[Callable[[], None]], n_threads: int, stop: threading.
     """Run all jobs, a few at once.
 
     Args:
-        stop: set when one fails, or on Ctrl-C; the jobs watch it.
+        stop: set when one fails, on Ctrl-C, or by whoever no longer wants them; the jobs watch it.
 
     Raises:
+        Stopped: `stop` was set by somebody else.
         BaseException: what the first job that failed raised, or KeyboardInterrupt.
     """
     todo: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
@@ -42,9 +45,12 @@ def run_all(jobs: Sequence[Callable[[], None]], n_threads: int, stop: threading.
             # In turns: a wait without end cannot be interrupted on Windows.
             while thread.is_alive() and not stop.is_set():
                 thread.join(0.1)
+        is_stopped = stop.is_set()
     finally:
         stop.set()
         for thread in threads:
             thread.join(_END_S)
     if not failures.empty():
         raise failures.get()
+    if is_stopped:
+        raise Stopped

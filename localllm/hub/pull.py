@@ -20,6 +20,7 @@ def pull(ref: ModelRef, options: PullOptions | None = None) -> Pulled:
         NotEnoughDisk: there is no room; what came is kept, and the next pull goes on from there.
         RequestError: the ref is nothing that can be fetched, or files cannot be written.
         KeyboardInterrupt: Ctrl-C; what came is kept.
+        Stopped: the options' `stop` was set; what came is kept.
     """
     options = options or PullOptions()
     match ref:

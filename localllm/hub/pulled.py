@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Event
 
 from localllm.hub.meter import OnProgress
 from localllm.hub.transfer import Patience
@@ -45,4 +46,8 @@ class PullOptions:
     on_progress: OnProgress = _nothing
     on_note: Callable[[str], None] = _nothing
     """Called with a line about what is unusual: another process fetches the same; the copy on this disk is used."""
+    on_partial: Callable[[Path], None] = _nothing
+    """Called with where the bytes of a file lie until all are there, on any thread."""
+    stop: Event | None = None
+    """Set by whoever no longer wants it, which ends in `transfer.Stopped`; what came is kept."""
     patience: Patience = field(default_factory=Patience)

@@ -40,7 +40,7 @@ def pull_repo(ref: RepoRef, options: PullOptions) -> Pulled:
     meter.found(sum(file.n_bytes for file in files if file not in missing))
     if missing:
         _check_room(cache, missing)
-        stop = Event()
+        stop = options.stop or Event()
         fetches = [_Fetch(client, repo, cache, file, meter, stop, options).run for file in missing]
         run_all(fetches, N_AT_ONCE, stop)
     paths = _publish(cache, repo, ref, files)
@@ -122,6 +122,7 @@ class _Fetch:
     def _fetch(self) -> bool:
         """Fetch what is missing; False if it is not what was announced, and deleted."""
         path = self.cache.incomplete(self.file)
+        self.options.on_partial(path)
         with Partial(path, sum_like(self.file.digest, self.file.n_bytes)) as partial:
             if partial.n_bytes > self.file.n_bytes:
                 partial.restart()

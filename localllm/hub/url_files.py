@@ -62,7 +62,8 @@ def pull_url(ref: UrlRef, options: PullOptions) -> Pulled:
     """
     folder = options.folder or paths.ensure(paths.models_dir())
     make_folder(folder / ".locks")
-    meter, stop, sizes = Meter(None, options.on_progress), Event(), dict[str, int | None]()
+    meter, stop = Meter(None, options.on_progress), options.stop or Event()
+    sizes = dict[str, int | None]()
     urls = _part_urls(ref.url)
 
     def on_size(url: str, n_bytes: int | None) -> None:
@@ -121,6 +122,7 @@ class _Fetch:
 
     def _fetch(self) -> None:
         partial_path = self.path.with_name(self.path.name + PARTIAL)
+        self.options.on_partial(partial_path)
         origin = Origin(_without_query(self.url))
         known = read_origin(self.path)
         with Partial(partial_path, hashlib.sha256) as partial:

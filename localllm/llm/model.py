@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING, Any, Literal, Self, Unpack
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self, Unpack
 
 from localllm.engine.events import Event
 from localllm.engine.stats import EngineStats
@@ -15,7 +15,7 @@ from localllm.errors import RequestError
 from localllm.hardware.types import LoadOptions, SpecMode
 from localllm.hub.refs import remote_ref
 from localllm.llm.adapters import Adapter, adapter_spec
-from localllm.llm.events import ChatEvent, Done, Progress
+from localllm.llm.events import ChatEvent, Done, Progress, TextDelta, TokenChoice
 from localllm.llm.options import GenerateOptions, GenerationSpec, parse_options, parse_text_options
 from localllm.llm.prompt import Prompt, Prompter
 from localllm.llm.stream import Generation
@@ -30,6 +30,14 @@ Messages = str | Sequence[Mapping[str, Any]]
 
 # Windows does not interrupt a thread that waits for a lock, so Ctrl-C is noticed between waits.
 _WAIT_S = 0.1 if os.name == "nt" else None
+
+
+class AnswerTokens(NamedTuple):
+    """A conversation in tokens."""
+
+    head: tuple[int, ...]
+    """Up to the answer."""
+    answer: tuple[int, ...]
 
 
 class LLM:
@@ -123,6 +131,41 @@ class LLM:
             RequestError: as `chat`.
         """
         return len(self._prompter.of_chat(messages, parse_options(options)).tokens)
+
+    async def ascore(
+        self, messages: Sequence[Mapping[str, Any]], *, n_top: int = 10, **options: Unpack[GenerateOptions]
+    ) -> AsyncGenerator[TokenChoice, None]:
+        """Tell how likely the model finds an answer that is there already, token by token.
+
+        It is said once more for that, without a choice, and takes as long as writing it did.
+
+        Args:
+            messages: a conversation whose last message is the assistant's.
+            n_top: how many of the likeliest tokens to tell beside each, 20 at most.
+            options: those that the prompt depends on, such as `tools` and `thinking`.
+
+        Raises:
+            RequestError: as `chat`.
+            EngineError: the engine failed.
+        """
+        from localllm.llm.scoring import forced
+
+        given = {**self._defaults, **options}
+        prompt, spec = await asyncio.to_thread(forced, self._prompter, messages, n_top, given)
+        async with aclosing(self._astream(lambda: [prompt], spec)) as events:
+            async for event in events:
+                if isinstance(event, TextDelta):
+                    for choice in event.logprobs:
+                        yield choice
+
+    def answer_tokens(self, messages: Sequence[Mapping[str, Any]], **options: Unpack[GenerateOptions]) -> AnswerTokens:
+        """Return a conversation in tokens, up to its last message, the assistant's, and that message's text.
+
+        Raises:
+            RequestError: as `chat`, or the template changes the text.
+        """
+        spec = parse_options({**self._defaults, **options, "continue_final_message": True})
+        return AnswerTokens(*map(tuple, self._prompter.of_answer(messages, spec)))
 
     def embed(
         self, inputs: Inputs, *, dimensions: int | None = None, normalize: bool = True, pooling: str | None = None

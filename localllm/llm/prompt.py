@@ -102,6 +102,25 @@ class Prompter:
             n_head=self._n_tokens(rendering.head(text, parsed), add_special=add_special) if wants_head else None,
         )
 
+    def of_answer(self, messages: Sequence[Mapping[str, Any]], spec: GenerationSpec) -> tuple[list[int], list[int]]:
+        """Return the tokens of a conversation up to the text of its last message, the assistant's, and those of that.
+
+        Raises:
+            RequestError: as `of_chat`, or the template changes the text.
+        """
+        from localllm.chat.messages import parse_messages
+
+        template, style = self._template_and_style()
+        parsed = parse_messages(messages)
+        text = _Rendering(template, style, spec.chat).text(parsed)
+        answer = parsed[-1].text
+        # Templates often trim messages.
+        answer = answer if text.endswith(answer) else answer.lstrip()
+        if not text.endswith(answer):
+            raise RequestError("The chat template shows this message in other words.", hint="Choose another message.")
+        head = self._tokens(text.removesuffix(answer), add_special=not template.starts_with_bos(text))
+        return head, self._backend.tokenize(answer, add_special=False, parse_special=False)
+
     def _template_and_style(self) -> tuple[ChatTemplate, Format]:
         if self._known is None:
             from localllm.chat.formats import detect_format

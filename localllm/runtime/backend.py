@@ -74,6 +74,18 @@ class FimTokens(msgspec.Struct, frozen=True, kw_only=True):
     """Before the name of each of its files."""
 
 
+class MemoryUse(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a model's memory is, and what for; bytes, as planned."""
+
+    weights_bytes: int
+    kv_bytes: int
+    compute_bytes: int
+    ram_bytes: int
+    """What of them is in the computer's own memory ..."""
+    devices: dict[str, int]
+    """... and on each device, by its name."""
+
+
 class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
     """What a front end needs to know of a loaded model."""
 
@@ -103,6 +115,7 @@ class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
     """What it can be asked for, of "completion", "chat", "embedding" and "rerank"."""
     memory_bytes: int = 0
     """Planned for weights, KV and compute, all devices together."""
+    memory: MemoryUse | None = None
     n_embd: int = 0
     """Width of an embedding."""
     fim: FimTokens | None = None

@@ -25,7 +25,15 @@ from localllm.gguf import ModelShape
 from localllm.hardware.types import AdapterSpec, LoadOptions, LoadPlan
 from localllm.runtime import texts
 from localllm.runtime.accounting import learn
-from localllm.runtime.backend import AdapterInfo, EmbedRequest, ModelInfo, RankRequest, TextControls, check_tokens
+from localllm.runtime.backend import (
+    AdapterInfo,
+    EmbedRequest,
+    MemoryUse,
+    ModelInfo,
+    RankRequest,
+    TextControls,
+    check_tokens,
+)
 from localllm.runtime.loading import load_model, open_kv_store, open_planner
 from localllm.runtime.recovery import open_what_fits
 from localllm.store.fingerprint import fingerprint
@@ -144,6 +152,7 @@ class LocalBackend:
             n_embd=model.n_embd_out,
             capabilities=texts.capabilities(shape),
             memory_bytes=plan.estimate.total_bytes + (plan.kept_bytes if options.max_memory_bytes else 0),
+            memory=_memory_use(plan),
             fim=texts.fim_tokens(vocab),
             plan_notes=plan.notes,
         )
@@ -297,3 +306,14 @@ class LocalBackend:
 
 def _describe_adapter(spec: AdapterSpec) -> AdapterInfo:
     return AdapterInfo(path=str(spec.path), name=spec.path.stem, scale=spec.scale)
+
+
+def _memory_use(plan: LoadPlan) -> MemoryUse:
+    devices = {device.name: size for device, size in zip(plan.devices, plan.device_bytes, strict=False)}
+    return MemoryUse(
+        weights_bytes=plan.estimate.weights_bytes,
+        kv_bytes=plan.estimate.kv_bytes,
+        compute_bytes=plan.estimate.compute_bytes,
+        ram_bytes=plan.ram_bytes,
+        devices=devices,
+    )

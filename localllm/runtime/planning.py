@@ -15,7 +15,7 @@ from localllm.hardware.placement import offload_devices
 from localllm.hardware.roofline import Forecast, forecast
 from localllm.hardware.types import Device, LoadOptions, LoadPlan
 from localllm.runtime.loading import open_planner
-from localllm.runtime.speed import MachineCosts, device_costs
+from localllm.runtime.speed import MachineCosts, device_costs, kept_costs
 
 
 @dataclass(frozen=True)
@@ -53,6 +53,7 @@ def plan_report(
     *,
     files: Mapping[str, int] | None = None,
     measures: bool = True,
+    recalls: bool = False,
     again: bool = False,
 ) -> PlanReport:
     """Plan to load a model in the way that was asked for, and in others.
@@ -62,6 +63,7 @@ def plan_report(
         options: what the planner shall respect.
         files: bytes of the same model's other quantizations, by name. Their plans are this file's, its weights scaled.
         measures: measure this machine's speed, or recall it; without, there are no tokens a second.
+        recalls: where nothing is measured, say what an earlier measurement foretells, if there was one.
         again: measure although there is a result of an earlier time.
 
     Raises:
@@ -78,7 +80,11 @@ def plan_report(
     others = alternatives(shape, options, chosen, planner)
     ways = [*([] if chosen is None else [Alternative("", chosen)]), *others]
     plans = [way.plan for way in ways]
-    costs = _costs(shape, options.n_threads, again=again) if measures else None
+    costs = None
+    if measures:
+        costs = _costs(shape, options.n_threads, again=again)
+    elif recalls and not shape.is_encoder:
+        costs = kept_costs(shape, options.n_threads or n_compute_threads())
     speeds = [None if costs is None else forecast(shape, plan, costs.cpu, costs.gpus) for plan in plans]
     scaled = other_files(shape, options, files or {}, chosen, planner)
     outlooks = [Outlook(way.flags, way.plan, speed) for way, speed in zip(ways, speeds, strict=True)]

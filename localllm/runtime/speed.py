@@ -70,6 +70,19 @@ def device_costs(shape: ModelShape, n_threads: int, *, again: bool = False) -> M
     return MachineCosts(costs[0], tuple(costs[1:]), any(is_disturbed for _, is_disturbed in found))
 
 
+def kept_costs(shape: ModelShape, n_threads: int) -> MachineCosts | None:
+    """Return what `device_costs` measured at an earlier time; None where it has not."""
+    from localllm.llama import list_devices
+
+    devices = list_devices()
+    cpu = next(device.name for device in devices if device.kind == "cpu")
+    places = [(cpu, n_threads), *((device.name, 0) for device in offload_devices(devices))]
+    facts = KeptFacts(cache_dir() / "speed.json")
+    known = [facts.get(_key(shape, *place)) for place in places]
+    costs = [DeviceCosts(**one) for one in known if one is not None]
+    return MachineCosts(costs[0], tuple(costs[1:]), is_disturbed=False) if len(costs) == len(places) else None
+
+
 def machine_identity() -> str:
     """Return what a measurement holds for: this computer, and this build of llama.cpp."""
     from localllm.llama import build_info, cpu_features, list_devices
@@ -82,8 +95,7 @@ def _costs(
     shape: ModelShape, device: str, n_threads: int, repacked: frozenset[str], *, again: bool
 ) -> tuple[DeviceCosts, bool]:
     """Return a device's costs, and whether others computed while they were measured."""
-    parts = [machine_identity(), device, n_threads, shape.n_embd, shape.n_expert_used, shape.matrices]
-    key = hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
+    key = _key(shape, device, n_threads)
     facts = KeptFacts(cache_dir() / "speed.json")
     known = facts.get(key)
     if known is not None and not again:
@@ -93,6 +105,11 @@ def _costs(
     if not is_disturbed:
         facts.put(key, asdict(costs))
     return costs, is_disturbed
+
+
+def _key(shape: ModelShape, device: str, n_threads: int) -> str:
+    parts = [machine_identity(), device, n_threads, shape.n_embd, shape.n_expert_used, shape.matrices]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
 
 
 def _measure(shape: ModelShape, device: str, n_threads: int, repacked: frozenset[str]) -> DeviceCosts:

@@ -62,6 +62,9 @@ _ROUTERS = (
     pages.router,
 )
 _MAX_SHOWN = 200
+_OK = 200
+_WATCHING = ("/health", "/v1/health", "/metrics", "/v1/admin/status")
+"""Asked again and again by those who watch the server: their lines would bury all others."""
 _OTHER_THREADS = 32
 _CODES = {404: "not_found", 405: "method_not_allowed"}
 
@@ -185,4 +188,5 @@ class _Log:
                 "duration_s": round(time.monotonic() - started, 3),
                 "client": scope["client"][0] if scope.get("client") else None,
             }
-            access_log.info("request", extra={"fields": fields})
+            level = logging.DEBUG if scope["path"] in _WATCHING and status == _OK else logging.INFO
+            access_log.log(level, "request", extra={"fields": fields})

@@ -122,6 +122,10 @@ class Server(uvicorn.Server):
         self._on_start = on_start
         self._on_overdue = on_overdue
 
+    def ask_to_stop(self) -> None:
+        """Let running answers end, and then the server; from any thread."""
+        self.should_exit = True
+
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         if self.started and self._on_start is not None:

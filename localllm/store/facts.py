@@ -31,7 +31,7 @@ class Facts:
     n_ctx_train: int | None = None
     """Tokens."""
     kind: str | None = None
-    """ "text", "embedding" or "rerank"."""
+    """ "text", "embedding", "rerank" or "adapter"."""
     problem: str | None = None
     """Why the header cannot be read; then there is nothing else."""
 
@@ -84,6 +84,8 @@ def _number(metadata: Mapping[str, MetadataValue], key: str) -> int | None:
 
 
 def _kind(metadata: Mapping[str, MetadataValue], architecture: str) -> str:
+    if metadata.get("general.type") == "adapter":
+        return "adapter"
     pooling = metadata.get(f"{architecture}.pooling_type")
     if pooling == _RANK:
         return "rerank"

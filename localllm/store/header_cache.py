@@ -15,7 +15,7 @@ from localllm.store.models import StoredModel
 
 MAX_ENTRIES = 4096
 """Of the file; what was asked for longest ago goes first."""
-_VERSION = 1
+_VERSION = 2
 _FIELDS = frozenset(field.name for field in fields(Facts))
 
 

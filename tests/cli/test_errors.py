@@ -21,6 +21,7 @@ CODES = {
     "ModelNotHere": 4,
     "InvalidModelFile": 3,
     "InvalidCheckpoint": 3,
+    "ToolServerError": 1,
     "UnsupportedModel": 3,
     "ModelLoadFailed": 3,
     "NotEnoughMemory": 5,

@@ -7,6 +7,7 @@ import threading
 import pytest
 
 from localllm.hub.parallel import run_all
+from localllm.hub.transfer import Stopped
 
 
 def test_all_jobs_are_done() -> None:
@@ -32,3 +33,15 @@ def test_the_first_failure_stops_the_others_and_is_raised() -> None:
 
 def test_no_jobs_are_no_work() -> None:
     run_all([], 3, threading.Event())
+
+
+def test_stopping_from_outside_ends_the_jobs_and_is_no_success() -> None:
+    stop, is_running = threading.Event(), threading.Event()
+
+    def wait() -> None:
+        is_running.set()
+        stop.wait(30)
+
+    threading.Thread(target=lambda: (is_running.wait(30), stop.set()), daemon=True).start()
+    with pytest.raises(Stopped):
+        run_all([wait, wait, wait], 1, stop)

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from textual.app import App
 from textual.pilot import Pilot
 
 from localllm.llm.model import LLM
@@ -51,7 +52,7 @@ async def until(pilot: Pilot[Any], condition: Callable[[], object], limit_s: flo
     await pilot.pause()
 
 
-def screen_text(app: LocalLLM) -> str:
+def screen_text(app: App[Any]) -> str:
     """Return what is on the screen, line by line, as a person sees it."""
     width, height = app.size
     lines = app.screen._compositor.render_strips()

@@ -118,15 +118,15 @@ async def test_a_key_is_changed_kept_and_reset(make_app: MakeApp) -> None:
         await find(app, pilot, "app.models", "app.models")
         await pilot.press("enter")
         await until(pilot, lambda: isinstance(app.screen, PressKey))
-        await pilot.press("f9")
-        await until(pilot, lambda: dict(app.services.settings.keymap) == {"app.models": "f9"})
-        assert paths.config_file().read_text() == '[keymap]\n"app.models" = "f9"\n'
-        await until(pilot, lambda: "F9 *" in screen_text(app))
+        await pilot.press("f11")
+        await until(pilot, lambda: dict(app.services.settings.keymap) == {"app.models": "f11"})
+        assert paths.config_file().read_text() == '[keymap]\n"app.models" = "f11"\n'
+        await until(pilot, lambda: "F11 *" in screen_text(app))
         await pilot.press("escape", "escape")
         await until(pilot, lambda: not isinstance(app.screen, HelpScreen))
         await pilot.press("f3")
         assert app.current_mode == "settings"
-        await pilot.press("f9")
+        await pilot.press("f11")
         assert app.current_mode == "models"
         await pilot.press("f1")
         await until(pilot, lambda: isinstance(app.screen, HelpScreen))

@@ -46,6 +46,9 @@ _STOPPED_CALL = "The user stopped this call."
 class ToolRunner(Protocol):
     """The tools of a conversation."""
 
+    async def prepare(self) -> None:
+        """Make the tools known, so that `specs` has them; what fails is told elsewhere."""
+
     def specs(self) -> Sequence[Mapping[str, Any]]:
         """Return the functions that the model may call, in OpenAI's shape."""
 
@@ -234,8 +237,10 @@ class ChatSession:
         options = answer_options(self._settings(), self.conversation, self.ref)
         if goes_on:
             options["continue_final_message"] = True
-        elif self.tools is not None and may_call and (specs := self.tools.specs()):
-            options["tools"] = list(specs)
+        elif self.tools is not None and may_call:
+            await self.tools.prepare()
+            if specs := self.tools.specs():
+                options["tools"] = list(specs)
         with self._engines.using(self.ref):
             return await answering.stream(llm, messages, options)
 

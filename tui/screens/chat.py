@@ -28,6 +28,7 @@ from tui.widgets.composer import Composer
 from tui.widgets.conversation_list import ConversationList, Wish
 from tui.widgets.suggestion_list import Suggestion
 from tui.widgets.talk import Talk
+from tui.widgets.transcript import Transcript
 
 if TYPE_CHECKING:
     from localllm.conversations import Conversation, ConversationStore
@@ -122,11 +123,12 @@ class ChatScreen(ModeScreen):
         """Show a conversation without messages: one that is there, or a new one."""
         assert self._store is not None
         store, system = self._store, self.services.settings.system
-        empty = (one for one in self._listed if not (one.n_messages or one.title or one.is_archived))
-        found = next(empty, None)
-        if found is None:
-            found = await asyncio.to_thread(lambda: store.create(system=system))
-        await self._show(found)
+        empty = next(
+            (one for one in self._listed if not one.n_messages and not one.title and not one.is_archived), None
+        )
+        if empty is None:
+            empty = await asyncio.to_thread(lambda: store.create(system=system))
+        await self._show(empty)
         if model is not None and self.session is not None:
             await self.session.use(model)
             self.follow_model(model)
@@ -208,6 +210,8 @@ class ChatScreen(ModeScreen):
         assert self._sessions is not None and self._store is not None
         session = await self._sessions.open(conversation, self._ref)
         session.ref = session.ref or self._ref
+        tools = self.services.tools
+        tools.chat_id, session.tools = conversation.id, session.tools or tools.runner(conversation.id)
         if node_id is not None and not session.is_busy and all(node.id != node_id for node in session.nodes):
             await session.show(node_id)
         draft = (await asyncio.to_thread(self._store.conversation, conversation.id)).draft
@@ -301,6 +305,22 @@ class ChatScreen(ModeScreen):
     @on(Talk.EditWanted)
     def _edit(self, event: Talk.EditWanted) -> None:
         self._ask(lambda dialogs, session: dialogs.edit(session, event.node))
+
+    @on(Transcript.TokensRequested)
+    @work(exclusive=True, group="tokens")
+    async def _show_tokens(self, event: Transcript.TokensRequested) -> None:
+        from tui.chat.token_view import answer_to_view, go_another_way
+        from tui.screens.tokens import TokenScreen
+
+        session, node = self.session, event.node
+        if session is None or node.role != "assistant" or not node.text:
+            return
+        try:
+            wanted = await self.app.push_screen_wait(TokenScreen(await answer_to_view(self.services, session, node)))
+            if wanted is not None:
+                await go_another_way(session, node, wanted)
+        except LocalLLMError as error:
+            self.localllm.show_error(error)
 
     # Keys.
 

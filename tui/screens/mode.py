@@ -31,6 +31,22 @@ class ModeScreen(Screen[None]):
         """Yield what is this screen's own."""
         raise NotImplementedError
 
+    def on_mount(self) -> None:
+        self._show_status()
+
+    def on_screen_resume(self) -> None:
+        self._show_status()
+
+    def on_download_changed(self) -> None:
+        self._show_status()
+
+    def on_job_changed(self) -> None:
+        self._show_status()
+
+    def _show_status(self) -> None:
+        if self.is_current:
+            self.query_one(ModeBar).status = self.localllm.status_texts
+
     async def choose(self, ref: str) -> None:
         """Show a model, on a screen that has a choice of models."""
 

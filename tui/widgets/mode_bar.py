@@ -5,6 +5,7 @@ from __future__ import annotations
 from textual import events
 from textual.app import ComposeResult
 from textual.containers import Horizontal
+from textual.reactive import reactive
 from textual.widgets import Label
 
 from tui.modes import ALL_MODES
@@ -40,8 +41,14 @@ class ModeBar(Horizontal):
         & .-here:nocolor { text-style: bold underline; }
         & .-here:ansi { background: ansi_default; color: ansi_default; text-style: bold reverse; }
         & ModeTab:hover { color: $text; }
+        & #status { dock: right; max-width: 40%; color: $text-accent; background: $panel; display: none; }
+        &.-busy #app-name { display: none; }
+        &.-busy #status { display: block; }
     }
     """
+
+    status: reactive[tuple[str, ...]] = reactive(())
+    """What goes on in the background, each in a few letters; it takes the place of the app's name."""
 
     def __init__(self, mode: str) -> None:
         super().__init__()
@@ -49,5 +56,10 @@ class ModeBar(Horizontal):
 
     def compose(self) -> ComposeResult:
         yield Label("localllm", id="app-name")
+        yield Label("", id="status", markup=False)
         for mode in ALL_MODES:
             yield ModeTab(mode.name, f"{mode.key.upper()} {mode.title}", is_here=mode.name == self._mode)
+
+    def watch_status(self, status: tuple[str, ...]) -> None:
+        self.query_one("#status", Label).update(" ".join(status))
+        self.set_class(bool(status), "-busy")

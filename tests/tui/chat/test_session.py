@@ -309,8 +309,13 @@ class Tools:
         self.results = list(results)
         self.calls: list[ToolCall] = []
         self.hangs = False
+        self.is_prepared = False
+
+    async def prepare(self) -> None:
+        self.is_prepared = True
 
     def specs(self) -> Sequence[Mapping[str, Any]]:
+        assert self.is_prepared
         parameters = {"type": "object", "properties": {"city": {"type": "string"}}}
         return [{"type": "function", "function": {"name": "weather", "parameters": parameters}}]
 

@@ -1,0 +1,1 @@
+"""One question to two models: asking both, and comparing what they say."""

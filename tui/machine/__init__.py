@@ -1,0 +1,1 @@
+"""This machine: what it has, who holds its memory, how fast it computes."""

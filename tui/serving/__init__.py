@@ -1,0 +1,1 @@
+"""The server as the interface sees it: starting, watching, asking and stopping `localllm serve`."""
