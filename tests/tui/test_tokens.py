@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 from textual.widgets import Label
@@ -178,6 +178,7 @@ def test_bars_and_levels() -> None:
 
 
 @given(st.lists(st.text(max_size=20), max_size=30), st.integers(2, 30))
+@example(["\U0001f3fb", "a\U0001f3fb" * 9], 3)
 def test_lines_hold_all_of_the_text_and_never_more_than_the_width(texts: list[str], width: int) -> None:
     tokens = shown_tokens([choice(text.encode("utf-8", "replace")) for text in texts])
     lines = lay_out(tokens, width)

@@ -39,9 +39,9 @@ class DivergenceStrip(Widget, can_focus=True):
     """
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("left", "step(-1)", "Token", key_display="←→", id="strip.previous"),
-        Binding("right", "step(1)", show=False, id="strip.next"),
-        Binding("home", "first", show=False, id="strip.first"),
-        Binding("end", "last", show=False, id="strip.last"),
+        Binding("right", "step(1)", "Next token", show=False, id="strip.next"),
+        Binding("home", "first", "First token", show=False, id="strip.first"),
+        Binding("end", "last", "Last token", show=False, id="strip.last"),
         Binding("n", "highest", "Differ most", id="strip.highest"),
     ]
 

@@ -164,10 +164,10 @@ class ChatScreen(ModeScreen):
         assert self._store is not None and self._sessions is not None
         store = self._store
         self._listed = list(await asyncio.to_thread(lambda: store.conversations(limit=N_LISTED)))
-        current_id = None if self.session is None else self.session.conversation.id
-        self.query_one(ConversationList).show(
-            self._listed, current_id, streaming=self._sessions.streaming_ids, unread=self._unread
-        )
+        # The app may have ended meanwhile.
+        for sidebar in self.query(ConversationList):
+            current_id = None if self.session is None else self.session.conversation.id
+            sidebar.show(self._listed, current_id, streaming=self._sessions.streaming_ids, unread=self._unread)
 
     async def offer_commands(self) -> None:
         """Tell the composer what may be written after a slash."""

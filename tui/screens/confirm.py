@@ -38,7 +38,7 @@ class ConfirmScreen(ModalScreen[bool]):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("y", "answer(True)", "Yes", id="confirm.yes"),
         Binding("n,escape", "answer(False)", "No", id="confirm.no"),
-        Binding("left,right", "app.focus_next", show=False, id="confirm.other"),
+        Binding("left,right", "app.focus_next", "The other answer", show=False, id="confirm.other"),
     ]
 
     def __init__(self, question: str, yes: str = "Yes", no: str = "No") -> None:

@@ -45,17 +45,17 @@ class TokenScreen(Screen[Resample | None]):
     """
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("left", "step(-1)", "Token", key_display="←→", id="tokens.previous"),
-        Binding("right", "step(1)", show=False, id="tokens.next"),
+        Binding("right", "step(1)", "Next token", show=False, id="tokens.next"),
         Binding("up", "choose(-1)", "Instead", key_display="↑↓", id="tokens.higher"),
-        Binding("down", "choose(1)", show=False, id="tokens.lower"),
+        Binding("down", "choose(1)", "Next candidate", show=False, id="tokens.lower"),
         Binding("enter", "resample", "Go on with it", id="tokens.resample"),
         Binding("d", "draw", "Draw again", id="tokens.draw", tooltip="Let the model choose again from here"),
         Binding("n", "uncertain(1)", "Uncertain", key_display="n/p", id="tokens.next_uncertain"),
-        Binding("p", "uncertain(-1)", show=False, id="tokens.previous_uncertain"),
-        Binding("pagedown,ctrl+down", "line(1)", show=False, id="tokens.line_down"),
-        Binding("pageup,ctrl+up", "line(-1)", show=False, id="tokens.line_up"),
-        Binding("home", "end(0)", show=False, id="tokens.first"),
-        Binding("end", "end(-1)", show=False, id="tokens.last"),
+        Binding("p", "uncertain(-1)", "Uncertain token before", show=False, id="tokens.previous_uncertain"),
+        Binding("pagedown,ctrl+down", "line(1)", "A line down", show=False, id="tokens.line_down"),
+        Binding("pageup,ctrl+up", "line(-1)", "A line up", show=False, id="tokens.line_up"),
+        Binding("home", "end(0)", "First token", show=False, id="tokens.first"),
+        Binding("end", "end(-1)", "Last token", show=False, id="tokens.last"),
         Binding("escape", "leave", "Back", id="tokens.leave"),
     ]
 

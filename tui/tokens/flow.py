@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar, NamedTuple
 
-from rich.cells import cell_len, chop_cells
+from rich.cells import cell_len
 from rich.segment import Segment
 from rich.style import Style
 from textual import events
@@ -41,7 +41,7 @@ def lay_out(tokens: Sequence[ShownToken], width: int) -> list[list[Piece]]:
         parts = token.text.replace("\t", "    ").split("\n")
         for index, part in enumerate(parts):
             is_last = index == len(parts) - 1
-            for text in chop_cells(part if is_last else f"{part}⏎", max(width, 1)) or [""]:
+            for text in _chopped(part if is_last else f"{part}⏎", width):
                 n_cells = cell_len(text)
                 if column and column + n_cells > width:
                     lines.append([])
@@ -53,6 +53,21 @@ def lay_out(tokens: Sequence[ShownToken], width: int) -> list[list[Piece]]:
                 lines.append([])
                 column = 0
     return lines
+
+
+def _chopped(text: str, width: int) -> list[str]:
+    """Return a text in pieces of at most `width` cells; rich's `chop_cells` loses characters that take none."""
+    if cell_len(text) <= width:
+        return [text]
+    pieces, n_cells = [""], 0
+    for char in text:
+        n_own = cell_len(char)
+        if n_cells + n_own > width:
+            pieces.append("")
+            n_cells = 0
+        pieces[-1] += char
+        n_cells += n_own
+    return pieces
 
 
 class TokenFlow(ScrollView, can_focus=True, inherit_bindings=False):
