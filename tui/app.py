@@ -111,9 +111,9 @@ class LocalLLM(App[None]):
             )
 
     async def on_unmount(self) -> None:
+        await self.services.jobs.close()
         if self.services.sessions is not None:
             await self.services.sessions.close_all()
-        await self.services.jobs.close()
         await self.services.server.close()
         await self.services.downloads.close()
         await self.services.tools.close()

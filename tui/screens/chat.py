@@ -123,12 +123,11 @@ class ChatScreen(ModeScreen):
         """Show a conversation without messages: one that is there, or a new one."""
         assert self._store is not None
         store, system = self._store, self.services.settings.system
-        empty = next(
-            (one for one in self._listed if not one.n_messages and not one.title and not one.is_archived), None
-        )
-        if empty is None:
-            empty = await asyncio.to_thread(lambda: store.create(system=system))
-        await self._show(empty)
+        empty = (one for one in self._listed if not (one.n_messages or one.title or one.is_archived))
+        found = next(empty, None)
+        if found is None:
+            found = await asyncio.to_thread(lambda: store.create(system=system))
+        await self._show(found)
         if model is not None and self.session is not None:
             await self.session.use(model)
             self.follow_model(model)

@@ -54,6 +54,11 @@ class SuggestionList(OptionList, can_focus=False):
         &:focus {
             border: none;
         }
+        & > .option-list--option-highlighted {
+            background: $primary;
+            color: $background;
+            text-style: bold;
+        }
     }
     """
 
@@ -106,4 +111,4 @@ class SuggestionList(OptionList, can_focus=False):
 
 def _line(suggestion: Suggestion) -> Content:
     help_text = " ".join(marked(suggestion.help or suggestion.text[:200]).split())
-    return Content(f"{marked(suggestion.name)}  ") + Content.styled(help_text, "$text-muted")
+    return Content(f"{marked(suggestion.name)}  ") + Content.styled(help_text, "dim")
