@@ -41,9 +41,8 @@ class _Maker:
 
     def take(self, token: Token) -> None:
         kind, _, end = token.type.rpartition("_")
-        if token.type == "softbreak":
-            self._add(" ")
-        elif token.type == "hardbreak":
+        if token.type in ("softbreak", "hardbreak"):
+            # Models end a line where they mean it: in poems, addresses, lists without marks.
             self._add("\n")
         elif token.type == "code_inline":
             self._add(token.content, CODE_STYLE)

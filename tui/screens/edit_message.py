@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
+from textual import on
 from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
-from textual.widgets import TextArea
 
 from tui.screens.dialog import Dialog
+from tui.widgets.prompt_input import PromptInput
 
 
 class EditMessage(Dialog[str]):
@@ -21,13 +19,12 @@ class EditMessage(Dialog[str]):
 
     DEFAULT_CSS = """
     EditMessage {
-        & #text { height: 1fr; border: none; padding: 0; background: $surface; }
+        & PromptInput { height: 1fr; max-height: 100%; }
         & #panel { height: 60%; }
     }
     """
     HEADING = "Say it otherwise"
-    KEYS = "F10 takes it · Esc closes"
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("f10", "take", "Take", id="edit_message.take", priority=True)]
+    KEYS = "Enter takes it · Ctrl+J breaks the line · Esc closes"
 
     def __init__(self, text: str, *, is_question: bool) -> None:
         super().__init__()
@@ -35,14 +32,19 @@ class EditMessage(Dialog[str]):
         self._is_question = is_question
 
     def compose_panel(self) -> ComposeResult:
-        yield TextArea(self._text, id="text")
+        yield PromptInput()
 
     def on_mount(self) -> None:
         heading = "Ask it otherwise" if self._is_question else "Change the answer"
         self.query_one("#panel").border_title = heading
-        area = self.query_one(TextArea)
-        area.move_cursor(area.document.end)
+        field = self.query_one(PromptInput)
+        field.load_text(self._text)
+        field.move_cursor(field.document.end)
 
-    def action_take(self) -> None:
-        """Answer with the text."""
-        self.dismiss(self.query_one(TextArea).text.strip() or None)
+    @on(PromptInput.Entered)
+    def _take(self, event: PromptInput.Entered) -> None:
+        self.dismiss(event.text.strip() or None)
+
+    @on(PromptInput.Pasted)
+    def _insert(self, event: PromptInput.Pasted) -> None:
+        self.query_one(PromptInput).insert_here(event.text)

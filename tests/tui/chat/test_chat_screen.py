@@ -124,7 +124,7 @@ async def test_editing_a_question_branches(chat: Chat, models: ScriptedModels) -
     chat.screen.query_one("Transcript").focus()
     await chat.press("home", "e")
     await until(chat.pilot, lambda: "Ask it otherwise" in screen_text(chat.app))
-    await chat.press("!", "f10")
+    await chat.press("!", "enter")
     await until(chat.pilot, lambda: chat.texts == ["Hi!", "Second"])
     assert chat.path[0].n_siblings == 2
 
@@ -474,5 +474,5 @@ async def test_up_asks_the_last_question_otherwise(chat: Chat, models: ScriptedM
     await chat.ask("Hi")
     await chat.press("up")
     await until(chat.pilot, lambda: "Ask it otherwise" in screen_text(chat.app))
-    await chat.press("!", "f10")
+    await chat.press("!", "enter")
     await until(chat.pilot, lambda: chat.texts == ["Hi!", "Second"])
