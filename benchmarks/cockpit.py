@@ -1,10 +1,13 @@
-"""How quickly the terminal UI answers: python benchmarks/cockpit.py [--parts start idle stream open] [--json OUT]
+"""How quickly the terminal UI answers: python benchmarks/cockpit.py [--parts start idle load stream open memory]
 
 The app runs in a pseudo-terminal of its own, as in a person's. A key's time is from writing it to the terminal until
 its character comes back in what the app writes; each key is a character that nothing else writes. While a model
 streams, that is a scripted one of 200 tokens a second, in pieces four times as many. Opening is from the key that
 chooses a conversation of 5,000 messages until its last words are written, and a page of scrolling until the app is
-silent again. First paint is from the start of the process until the bar of modes is written.
+silent again. First paint is from the start of `localllm` until the bar of modes is written. While a model loads, it is
+`localllm` too, with --model (the demo model unless given), from the first key, which begins the load. For memory, the
+app streams as many tokens as a model of 20 tokens a second says in an hour, in answers of some 2,000, one after the
+other.
 """
 
 from __future__ import annotations
@@ -23,37 +26,41 @@ import sys
 import tempfile
 import termios
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+import psutil
 from cockpit_child import MARKDOWN
 from report import PartResult, count_claims, machine, write_parts
+
+from tui.first_run import MARK
 
 HERE = Path(__file__).parent
 N_MESSAGES = 5000
 LAST_WORDS = "Ωmega"
 TOK_S = 200
+FAST_TOK_S = 500
+N_HOUR_TOKENS, N_ANSWER_TOKENS = 72_000, 2_000
 KEYS = [chr(code) for code in range(0x0100, 0x0180) if chr(code).isalpha()]
-SEND, KILL_LINE, NEXT_CHAT, PAGE_UP, BACK_TAB = b"\r", b"\x15", b"\x1b[6;5~", b"\x1b[5~", b"\x1b[Z"
+SEND, KILL_LINE, NEXT_CHAT, PAGE_UP, BACK_TAB, STOP = b"\r", b"\x15", b"\x1b[6;5~", b"\x1b[5~", b"\x1b[Z", b"\x1b"
 SILENCE_S = 0.03
 
 
 class Terminal:
-    """The app in a terminal of 120 by 40, and what it has written since the last look."""
+    """An app in a terminal of 120 by 40, and what it has written since the last look."""
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, command: Sequence[str], model: str) -> None:
         self.began_s = time.perf_counter()
         self._main, side = pty.openpty()
         fcntl.ioctl(side, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 120, 0, 0))
         environment = os.environ | {
             "LOCALLLM_HOME": str(home),
-            "LOCALLLM_MODEL": "scripted",
+            "LOCALLLM_MODEL": model,
             "PYTHONPATH": str(HERE.parent),
             "TERM": "xterm-256color",
             "COLORTERM": "truecolor",
         }
-        command = [sys.executable, str(HERE / "cockpit_child.py"), str(TOK_S)]
         self._process = subprocess.Popen(
             command, stdin=side, stdout=side, stderr=side, env=environment, start_new_session=True
         )
@@ -70,7 +77,7 @@ class Terminal:
         wanted, seen = text.encode(), b""
         end_s = time.perf_counter() + limit_s
         while time.perf_counter() < end_s:
-            seen = seen[-len(wanted) :] + self._read(0.1)
+            seen = seen[-len(wanted) :] + self.read(0.1)
             if wanted in seen:
                 return time.perf_counter()
         raise TimeoutError(f"{text!r} was not written within {limit_s:g} s")
@@ -79,15 +86,20 @@ class Terminal:
         """Return when the app had written all that it had to; at the limit if it does not stop."""
         last_s = time.perf_counter()
         end_s = last_s + limit_s
-        while time.perf_counter() < end_s and self._read(silence_s):
+        while time.perf_counter() < end_s and self.read(silence_s):
             last_s = time.perf_counter()
         return last_s
 
     def answered(self, limit_s: float = 5.0) -> float:
         """Return when the app had written all of its answer to a key."""
-        if not self._read(limit_s):
+        if not self.read(limit_s):
             raise TimeoutError(f"nothing was written within {limit_s:g} s")
         return self.silent()
+
+    @property
+    def rss_bytes(self) -> int:
+        """What the app, without its worker, has in memory."""
+        return int(psutil.Process(self._process.pid).memory_info().rss)
 
     def close(self) -> None:
         """End the app and all that it started."""
@@ -95,15 +107,28 @@ class Terminal:
         self._process.wait()
         os.close(self._main)
 
-    def _read(self, limit_s: float) -> bytes:
+    def read(self, limit_s: float) -> bytes:
+        """Return what the app writes next; nothing if that takes longer than the limit."""
         ready, _, _ = select.select([self._main], [], [], limit_s)
         return os.read(self._main, 1 << 16) if ready else b""
 
 
+def scripted(tok_s: int) -> list[str]:
+    """Return what starts the app with a scripted model."""
+    return [sys.executable, str(HERE / "cockpit_child.py"), str(tok_s)]
+
+
+def real(home: Path) -> list[str]:
+    """Return what starts the program itself, for somebody who was here before."""
+    (home / "data").mkdir()
+    (home / "data" / MARK).touch()
+    return [sys.executable, "-m", "localllm"]
+
+
 @contextmanager
-def terminal(home: Path) -> Iterator[Terminal]:
+def terminal(home: Path, command: Sequence[str], model: str = "scripted") -> Iterator[Terminal]:
     """Yield the app, ready for keys."""
-    app = Terminal(home)
+    app = Terminal(home, command, model)
     try:
         app.until("Models")
         app.silent(silence_s=1.0)
@@ -122,7 +147,7 @@ def key_times(app: Terminal, n_keys: int) -> list[float]:
         key = KEYS[number % len(KEYS)]
         wait_s = time.perf_counter() + draw.uniform(0.02, 0.12)
         while (left_s := wait_s - time.perf_counter()) > 0:
-            app._read(left_s)
+            app.read(left_s)
         pressed_s = app.write(key.encode())
         found.append(app.until(key) - pressed_s)
     return found
@@ -134,7 +159,7 @@ def start_part(n_runs: int) -> PartResult:
     found = []
     for _ in range(n_runs):
         with tempfile.TemporaryDirectory() as home:
-            app = Terminal(Path(home))
+            app = Terminal(Path(home), real(Path(home)), "smollm2")
             try:
                 found.append(app.until("Models") - app.began_s)
             finally:
@@ -149,16 +174,53 @@ def key_part(n_keys: int, *, is_streaming: bool) -> PartResult:
     """Measure keys, alone or beside a stream."""
     what = f"while a model streams {TOK_S} tokens a second" if is_streaming else "while nothing happens"
     part = PartResult(f"Key to screen {what}, {n_keys} keys")
-    with tempfile.TemporaryDirectory() as home, terminal(Path(home)) as app:
+    with tempfile.TemporaryDirectory() as home, terminal(Path(home), scripted(TOK_S)) as app:
         if is_streaming:
             app.write(b"Go")
             app.until("Go")
             app.write(SEND)
             app.until("heading")
         found = key_times(app, n_keys)
+    judge_keys(part, what, found)
+    return part
+
+
+def load_part(n_keys: int, model: str) -> PartResult:
+    """Measure keys while a real model loads, and is warmed up, in its process."""
+    part = PartResult(f"Key to screen while a model loads, {n_keys} keys")
+    with tempfile.TemporaryDirectory() as home, terminal(Path(home), real(Path(home)), model) as app:
+        judge_keys(part, "while a model loads", key_times(app, n_keys))
+    return part
+
+
+def judge_keys(part: PartResult, what: str, found: list[float]) -> None:
     add_times(part, "key to screen", found)
     at_95_s = quantile_95(found)
     part.judge(f"key to screen {what}", "≤ 50 ms at the 95 % quantile", f"{at_95_s * 1e3:.1f} ms", at_95_s <= 0.05)
+
+
+def memory_part() -> PartResult:
+    """Measure what is in memory after each of many answers."""
+    part = PartResult(f"{N_HOUR_TOKENS:,} tokens, in answers of about {N_ANSWER_TOKENS:,}")
+    found = []
+    with tempfile.TemporaryDirectory() as home, terminal(Path(home), scripted(FAST_TOK_S)) as app:
+        for _ in range(N_HOUR_TOKENS // N_ANSWER_TOKENS):
+            app.write(b"Go")
+            app.silent()
+            app.write(SEND)
+            end_s = time.perf_counter() + N_ANSWER_TOKENS / FAST_TOK_S
+            while time.perf_counter() < end_s:
+                app.read(0.05)
+            app.write(STOP)
+            app.silent(silence_s=0.5)
+            found.append(app.rss_bytes / 1e6)
+    half = len(found) // 2
+    part.add("after the first answer", f"{found[0]:.1f} MB")
+    part.add("half way", f"{found[half]:.1f} MB")
+    part.add("at the end", f"{found[-1]:.1f} MB")
+    growth = found[-1] / found[half] - 1
+    part.judge("memory in the second half", "grows by 5 % at most", f"{growth:+.1%}", growth <= 0.05)
+    part.raw["rss_mb"] = found
     return part
 
 
@@ -169,7 +231,7 @@ def open_part(n_runs: int) -> PartResult:
     for _ in range(n_runs):
         with tempfile.TemporaryDirectory() as home:
             write_conversation(Path(home))
-            with terminal(Path(home)) as app:
+            with terminal(Path(home), scripted(TOK_S)) as app:
                 pressed_s = app.write(NEXT_CHAT)
                 opened.append(app.until(LAST_WORDS) - pressed_s)
                 app.silent()
@@ -222,6 +284,7 @@ def main() -> int:
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
     parser.add_argument("--keys", type=int, default=200)
     parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--model", default="smollm2", help="that is loaded in the part load")
     parser.add_argument("--json", type=Path)
     chosen = parser.parse_args()
     facts = {name: value for name, value in machine().items() if not name.startswith(("llama", "xllama", "features"))}
@@ -239,8 +302,10 @@ def main() -> int:
 PARTS = {
     "start": lambda chosen: start_part(chosen.runs),
     "idle": lambda chosen: key_part(chosen.keys, is_streaming=False),
+    "load": lambda chosen: load_part(chosen.keys, chosen.model),
     "stream": lambda chosen: key_part(chosen.keys, is_streaming=True),
     "open": lambda chosen: open_part(chosen.runs),
+    "memory": lambda _: memory_part(),
 }
 
 if __name__ == "__main__":

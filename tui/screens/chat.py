@@ -90,7 +90,8 @@ class ChatScreen(ModeScreen):
     # Opening.
 
     def on_mount(self) -> None:
-        self._open()
+        # The screen is seen first; what is imported for the conversations would keep it waiting.
+        self.call_after_refresh(self._open)
 
     @work(group="open")
     async def _open(self) -> None:

@@ -33,8 +33,9 @@ GUTTER = 3
 _WIDEST = 120
 """Columns of text: longer lines are hard to read."""
 _HINT = " ↓ new · End "
-_N_KEPT = 300
-"""Messages whose lines are kept; of others only the height is remembered."""
+_N_KEPT = 1000
+"""Lines that are kept, of the messages nearest to the screen, and twice as many for a while; of others only the height
+is remembered. A line takes three or four kilobytes."""
 
 
 class MessageList(ScrollView, can_focus=True):
@@ -222,14 +223,15 @@ class MessageList(ScrollView, can_focus=True):
         return max(min(top, self._heights.total - height), 0)
 
     def _forget_far(self) -> None:
-        if len(self._views) <= _N_KEPT:
+        n_lines = {node_id: self._heights.height(self._places[node_id]) for node_id in self._views}
+        if sum(n_lines.values()) <= 2 * _N_KEPT:
             return
-        here = self._heights.at(round(self.scroll_y))
-        far = sorted(self._views, key=lambda node_id: abs(self._places[node_id] - here))[_N_KEPT // 2 :]
-        for node_id in far:
+        here, n_nearer = self._heights.at(round(self.scroll_y)), 0
+        for node_id in sorted(self._views, key=lambda node_id: abs(self._places[node_id] - here)):
             view = self._views[node_id]
-            if not (view.is_open or view.shift or view.is_growing):
+            if n_nearer > _N_KEPT and not (view.is_open or view.shift or view.is_growing):
                 del self._views[node_id]
+            n_nearer += n_lines[node_id]
 
     def _go_to(self, line: int) -> None:
         self._is_at_end = False
