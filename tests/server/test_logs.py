@@ -117,7 +117,7 @@ def test_bug_is_logged_with_the_request_and_where_it_happened(
         raise ZeroDivisionError
 
     with LiveServer() as server, server.client() as client:
-        monkeypatch.setattr(ModelManager, "find", broken)
+        monkeypatch.setattr(ModelManager, "seek", broken)
         response = client.get("/v1/models/a")
         assert response.status_code == 500
         assert response.json()["error"]["code"] == "internal_error"
