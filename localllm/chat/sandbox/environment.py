@@ -195,7 +195,8 @@ class MeteredEnvironment(ImmutableSandboxedEnvironment):
         if isinstance(__obj, Macro):
             meter().keep(args)
             meter().keep(kwargs)
-        result = super().call(__context, __obj, *args, **kwargs)
+        with meter().deeper():
+            result = super().call(__context, __obj, *args, **kwargs)
         if isinstance(owner, dict) and not isinstance(result, str | list | tuple | dict):
             return meter().keep(list(result)) if __obj.__name__ in ("items", "keys", "values") else result
         return meter().keep(result) if isinstance(result, list | tuple | dict) else result

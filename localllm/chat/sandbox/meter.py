@@ -13,6 +13,8 @@ import dataclasses
 import sys
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
 from typing import Any, TypeVar
 
@@ -50,6 +52,9 @@ class Limits:
     depth: int = 200
     """Of containers in containers; hashing deeply nested tuples overflows the C stack."""
     int_bits: int = 4096
+    n_calls: int = 40
+    """Of macros, blocks and loops inside each other. Python itself was seen to crash (3.11) where an exception of the
+    tracer went through hundreds of frames."""
 
 
 class Meter:
@@ -64,6 +69,7 @@ class Meter:
         self._n_ticks = 0
         self._n_bytes = 0
         self._n_unclocked_bytes = 0
+        self._n_calls = 0
         # id → (the container, so that its id stays its own; weight; depth)
         self._weights: dict[int, tuple[Any, int, int]] = {}
 
@@ -83,6 +89,17 @@ class Meter:
         """End the rendering if its time is up."""
         if time.thread_time() > self._deadline:
             raise OutOfBounds(f"it ran for more than {self.limits.cpu_s} s")
+
+    @contextmanager
+    def deeper(self) -> Iterator[None]:
+        """Make sure that one more call may be inside those that are under way."""
+        if self._n_calls >= self.limits.n_calls:
+            raise OutOfBounds(f"its macros called each other more than {self.limits.n_calls} deep")
+        self._n_calls += 1
+        try:
+            yield
+        finally:
+            self._n_calls -= 1
 
     def check_size(self, n_bytes: int) -> None:
         """Make sure that one value may have `n_bytes`."""
