@@ -159,15 +159,15 @@ def _entries(
 
 
 def _first_of_store(options: LoadOptions, settings: Settings) -> list[str]:
-    """Return what the default is where the user names none and there is no demo model: nothing, if there is nothing."""
+    """Return what the default is where the user names none: the demo model, else the first that there is, if any."""
     from localllm.server.shelf import StoreShelf
-    from localllm.store.demo import demo_model
+    from localllm.store.demo import DEMO_NAME, demo_model
 
     try:
         demo_model()
     except ModelNotFound:
         return [f"{entry.name}={entry.path}" for entry in StoreShelf(options, settings.model_dirs).entries()[:1]]
-    return []
+    return [DEMO_NAME]
 
 
 def _bytes(text: str, flag: str) -> int:
