@@ -27,17 +27,22 @@ def loss(rows: np.ndarray, stored: np.ndarray, inputs: SecondMoments, outputs: S
     return float(np.vdot(outputs.total @ error, error @ inputs.total))
 
 
-def row_by_row(kind: str, rows: np.ndarray, inputs: Factor, outputs: SecondMoments) -> np.ndarray:
-    """Return what is stored if each row is moved by what those before it got wrong; weights and errors in float64."""
+def each_row_after_those_before(
+    kind: str, rows: np.ndarray, stored: np.ndarray, inputs: Factor, outputs: SecondMoments
+) -> np.ndarray:
+    """Return what is stored of each row if it is moved by what `stored` got wrong in the rows before it; in float64.
+
+    The rows before are those given, so that a near tie in one (BLAS adds up in another order) does not reach the next.
+    """
     g = oracle.conditioned(outputs.total.astype(np.float64) / outputs.n_tokens, 0.1, 0.01)
     order = np.argsort(-np.diag(g), kind="stable")
     upper, _ = oracle.unit_upper(g[np.ix_(order, order)])
-    stored, errors = np.empty_like(rows), np.zeros(rows.shape)
+    errors = (rows.astype(np.float64) - stored)[order]
+    theirs = np.empty_like(rows)
     for i, row in enumerate(order):
         target = rows[row] + upper[:i, i] @ errors[:i]
-        stored[row] = decode(kind, encode_with_feedback(kind, target[None].astype(np.float32), inputs))[0]
-        errors[i] = rows[row] - stored[row].astype(np.float64)
-    return stored
+        theirs[row] = decode(kind, encode_with_feedback(kind, target[None].astype(np.float32), inputs))[0]
+    return theirs
 
 
 @pytest.mark.parametrize("kind", ["q4_0", "q4_K", "iq4_nl"])
@@ -45,12 +50,10 @@ def test_one_row_a_block_is_the_papers_recursion(kind: str) -> None:
     n_cols = 256
     inputs, outputs, rows = moments(n_cols, seed=1), moments(24, rank=6, seed=2), weights(24, n_cols, seed=3)
     factor = factorize(inputs)
-    coded = encode_with_both_feedbacks(kind, rows, factor, output_factor(outputs), n_rows=1)
-    theirs = row_by_row(kind, rows, factor, outputs)
-    ours = decode(kind, coded)
-    first = np.argmax(np.diag(outputs.total))
-    np.testing.assert_array_equal(ours[first], theirs[first])
-    assert np.isclose(ours, theirs, rtol=1e-4, atol=1e-7).mean() > 0.75, "a near tie may turn a code and what follows"
+    ours = decode(kind, encode_with_both_feedbacks(kind, rows, factor, output_factor(outputs), n_rows=1))
+    theirs = each_row_after_those_before(kind, rows, ours, factor, outputs)
+    same = np.isclose(ours, theirs, rtol=1e-4, atol=1e-7).all(axis=1)
+    assert same.mean() >= 0.75, f"a near tie may turn a code and what follows in its row, not so in rows {~same}"
     assert loss(rows, ours, inputs, outputs) == pytest.approx(loss(rows, theirs, inputs, outputs), rel=0.1)
 
 
